@@ -1,0 +1,101 @@
+"""The batch that travels from the data to losses and metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reconlab.cameras import Cameras
+from reconlab.errors import ReconlabError
+from reconlab.shapes import Mesh
+
+# What a network, loss or metric may name in ``needs``, and the fields that answer it.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "cameras": ("cameras",),
+    "views": ("views",),
+    "surface": ("points", "normals"),
+    "voxels": ("voxels",),
+    "occupancy": ("query_points", "query_occupancies"),
+    "mesh": ("mesh",),
+}
+
+
+@dataclass
+class Views:
+    """Supervision views of each sample.
+
+    Attributes:
+        cameras: ``(B, V)``.
+        silhouettes: ``(B, V, H, W)`` in [0, 1], 1 inside.
+        images: ``(B, V, 3, H, W)`` in [0, 1], or None.
+    """
+
+    cameras: Cameras
+    silhouettes: Tensor
+    images: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Views:
+        """Move to a device."""
+        images = None if self.images is None else self.images.to(device, non_blocking=non_blocking)
+        return Views(self.cameras.to(device), self.silhouettes.to(device, non_blocking=non_blocking), images)
+
+
+@dataclass
+class Batch:
+    """``B`` samples. Every field but ``ids`` and ``categories`` may be None: only what is needed is loaded.
+
+    Attributes:
+        ids: Sample names, unique within a category.
+        categories: Category names.
+        images: ``(B, 3, H, W)`` in [0, 1], object on white.
+        cameras: ``(B,)`` of the input images.
+        views: Supervision views; the first is the input's.
+        points: ``(B, P, 3)`` on the true surface, object frame, bounding-box diagonal 1.
+        normals: ``(B, P, 3)`` unit.
+        voxels: ``(B, D, D, D)`` in {0, 1}, indexed [x, y, z] over [-0.5, 0.5]³.
+        query_points: ``(B, Q, 3)``.
+        query_occupancies: ``(B, Q)`` in {0, 1}.
+        mesh: The true meshes, packed.
+    """
+
+    ids: list[str]
+    categories: list[str]
+    images: Tensor | None = None
+    cameras: Cameras | None = None
+    views: Views | None = None
+    points: Tensor | None = None
+    normals: Tensor | None = None
+    voxels: Tensor | None = None
+    query_points: Tensor | None = None
+    query_occupancies: Tensor | None = None
+    mesh: Mesh | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Move every tensor to a device (Lightning calls this)."""
+        moved: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = value.to(device, non_blocking=non_blocking)
+            elif isinstance(value, Cameras | Views | Mesh):
+                moved[field.name] = value.to(device)
+        return replace(self, **moved)
+
+    def require(self, name: str, who: str) -> Any:
+        """The field ``name``, or an error that says who needed it.
+
+        Raises:
+            ReconlabError: The batch does not carry it.
+        """
+        value = getattr(self, name)
+        if value is None:
+            need = next((n for n, f in NEEDS.items() if name in f), name)
+            raise ReconlabError(f"{who} needs {name!r} of the batch, which is absent: declare {need!r} in its needs.")
+        return value

@@ -1,0 +1,1 @@
+"""Datasets: embedded procedural shapes, folders of meshes, the builder, and the DataModule."""

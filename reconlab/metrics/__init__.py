@@ -1,0 +1,27 @@
+"""Metrics: each a pure per-sample function and a thin torchmetrics class with its written protocol."""
+
+from reconlab.metrics.base import Metric, PointMetric
+from reconlab.metrics.chamfer import VARIANTS, ChamferDistance, ChamferVariant, chamfer_distance
+from reconlab.metrics.fscore import THRESHOLDS, FScore, FScoreVariant, f_score
+from reconlab.metrics.iou import VoxelIoU, voxel_iou
+from reconlab.metrics.normal_consistency import NormalConsistency, normal_consistency
+from reconlab.metrics.protocol import SCALES, Protocol
+
+__all__ = [
+    "SCALES",
+    "THRESHOLDS",
+    "VARIANTS",
+    "ChamferDistance",
+    "ChamferVariant",
+    "FScore",
+    "FScoreVariant",
+    "Metric",
+    "NormalConsistency",
+    "PointMetric",
+    "Protocol",
+    "VoxelIoU",
+    "chamfer_distance",
+    "f_score",
+    "normal_consistency",
+    "voxel_iou",
+]

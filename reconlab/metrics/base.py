@@ -1,0 +1,303 @@
+"""What a metric is: per-sample values, summed exactly, failures counted."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchmetrics
+from torch import Tensor
+
+from reconlab.batch import Batch
+from reconlab.errors import ConversionError, ReconlabError
+from reconlab.metrics.protocol import Protocol, scale_factor
+from reconlab.shapes import ImplicitField, PointCloud, Shape, VoxelGrid
+
+RESERVED = ("n", "n_failed")
+
+
+def sample_generator(category: str, sample: str, purpose: str, seed: int = 0) -> torch.Generator:
+    """A CPU generator that depends on the sample alone: not on the batch, its order, the rank or the process.
+
+    Example:
+        >>> a = torch.rand(2, generator=sample_generator("chair", "x", "prediction"))
+        >>> b = torch.rand(2, generator=sample_generator("chair", "x", "prediction"))
+        >>> bool((a == b).all())
+        True
+    """
+    digest = hashlib.blake2b(repr((seed, purpose, category, sample)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+class Metric(torchmetrics.Metric, ABC):
+    """Means over samples, overall and per category.
+
+    States are sums and counts that add up over processes, so uneven shards and empty ranks are exact. A failed
+    prediction (empty, or not finite) is never dropped: it enters every mean with its protocol's ``worst_value``
+    and is counted in ``n_failed``. Values are raw; a protocol's factor is for printing only.
+
+    Args:
+        protocols: The protocol of every value, by name; the first is the headline and names the counts.
+
+    Attributes:
+        needs: The batch's parts that it reads, names of :data:`reconlab.batch.NEEDS`.
+        name: Name of the headline value.
+        categories: Categories that are averaged on their own, see :meth:`set_categories`.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, protocols: dict[str, Protocol]) -> None:
+        super().__init__()
+        self.protocols = dict(protocols)
+        self.name = next(iter(protocols))
+        self.categories: tuple[str, ...] = ()
+        self.set_categories([])
+
+    @property
+    def protocol(self) -> Protocol:
+        """The headline value's protocol."""
+        return self.protocols[self.name]
+
+    @property
+    def failed_key(self) -> str:
+        """Key of the failure flags in :meth:`per_sample`."""
+        return f"{self.name}/failed"
+
+    def set_categories(self, categories: Sequence[str]) -> None:
+        """Name the categories to average on their own, before the first update; starts from zero.
+
+        Every process must name the same ones in the same order. A sample of any other category enters the
+        overall mean only.
+
+        Raises:
+            ReconlabError: A category has the name of a count (``n``, ``n_failed``).
+        """
+        for category in categories:
+            if category in RESERVED:
+                raise ReconlabError(f"A category may not be called {category!r}: that key holds a count.")
+        self.categories = tuple(dict.fromkeys(categories))
+        size = 1 + len(self.categories)
+        for value in self.protocols:
+            zeros = torch.zeros(size, dtype=torch.float64, device=self.device)
+            self.add_state(f"total_{value}", zeros, dist_reduce_fx="sum")
+        # The metric's name is part of the state's: MetricCollection would otherwise take two metrics whose
+        # first batch gives equal states (all failed, say) for the same metric and compute only one of them.
+        for count in RESERVED:
+            zeros = torch.zeros(size, dtype=torch.int64, device=self.device)
+            self.add_state(f"{count}_{self.name}", zeros, dist_reduce_fx="sum")
+        self._computed = None
+        self._update_count = 0
+
+    @torch.no_grad()
+    def per_sample(self, shape: Shape, batch: Batch) -> dict[str, Tensor]:
+        """The values of each sample, before any averaging.
+
+        Args:
+            shape: ``B`` predictions.
+            batch: Their ground truth, with the fields of ``needs``.
+
+        Returns:
+            ``{name: (B,) float64}`` for every value, and ``{"<metric>/failed": (B,) bool}``. Failed samples hold
+            the protocol's worst value.
+
+        Raises:
+            ReconlabError: Sizes do not match, the batch lacks a field, or the ground truth is not finite.
+            ConversionError: This kind of shape has no form that the metric works on.
+        """
+        if len(shape) != len(batch):
+            raise ReconlabError(
+                f"{type(self).__name__}: {len(shape)} predictions for a batch of {len(batch)} samples."
+            )
+        rows, measured = self._measure(shape, batch)
+        ok = torch.zeros(len(batch), dtype=torch.bool, device=shape.device)
+        values = {}
+        for name, protocol in self.protocols.items():
+            values[name] = torch.full((len(batch),), protocol.worst_value, dtype=torch.float64).to(shape.device)
+        if rows:
+            index = torch.tensor(rows, device=shape.device)
+            ok[index] = torch.stack([measured[name].isfinite() for name in self.protocols]).all(0)
+            for name, worst in values.items():
+                worst[index] = torch.where(ok[index], measured[name].double(), worst[index])
+        return {**values, self.failed_key: ~ok}
+
+    def update(self, shape: Shape, batch: Batch) -> None:
+        """Add a batch of predictions.
+
+        Args:
+            shape: ``B`` predictions.
+            batch: Their ground truth.
+        """
+        values = self.per_sample(shape, batch)
+        failed = values.pop(self.failed_key).to(self.device)
+        column = {category: i for i, category in enumerate(self.categories, start=1)}
+        # Row 0 is the overall sum, which every sample enters.
+        member = torch.zeros(len(self.categories) + 1, len(batch), dtype=torch.float64)
+        member[0] = 1
+        for i, category in enumerate(batch.categories):
+            if category in column:
+                member[column[category], i] = 1
+        member = member.to(self.device)
+        for name, value in values.items():
+            key = f"total_{name}"
+            setattr(self, key, getattr(self, key) + member @ value.to(self.device))
+        for count, flags in zip(RESERVED, (torch.ones_like(failed), failed), strict=True):
+            key = f"{count}_{self.name}"
+            setattr(self, key, getattr(self, key) + (member @ flags.double()).round().long())
+
+    def compute(self) -> dict[str, Tensor]:
+        """The means so far, over all processes.
+
+        Returns:
+            Scalars: ``<value>`` and ``<value>/<category>`` for every value (NaN without samples), and for the
+            headline ``<metric>/n``, ``<metric>/n_failed``, ``<metric>/<category>/n`` and
+            ``<metric>/<category>/n_failed``.
+        """
+        counts = {count: getattr(self, f"{count}_{self.name}") for count in RESERVED}
+        suffixes = ["", *(f"/{category}" for category in self.categories)]
+        result: dict[str, Tensor] = {}
+        for name in self.protocols:
+            means = getattr(self, f"total_{name}") / counts["n"]  # 0 / 0 is NaN: no sample, no mean
+            result |= {name + suffix: means[i] for i, suffix in enumerate(suffixes)}
+        for i, suffix in enumerate(suffixes):
+            result |= {f"{self.name}{suffix}/{count}": number[i] for count, number in counts.items()}
+        return result
+
+    def merge_state(self, incoming_state: dict[str, Any] | torchmetrics.Metric) -> None:
+        """Add another metric's samples to this one's (torchmetrics' own, with the categories checked).
+
+        Raises:
+            ReconlabError: The two do not measure the same values over the same categories.
+        """
+        if isinstance(incoming_state, Metric) and (
+            incoming_state.categories != self.categories or incoming_state.protocols != self.protocols
+        ):
+            raise ReconlabError(
+                f"Cannot merge {incoming_state.name} over {list(incoming_state.categories)} into {self.name} over "
+                f"{list(self.categories)}: protocols and categories must be equal."
+            )
+        super().merge_state(incoming_state)
+
+    @abstractmethod
+    def _measure(self, shape: Shape, batch: Batch) -> tuple[list[int], dict[str, Tensor]]:
+        """The rows of the batch that could be measured, and ``{value: (rows,)}``; the others have failed."""
+
+
+class PointMetric(Metric):
+    """A metric on points drawn from both surfaces, the same ones whatever the batch, its order or its rank.
+
+    Args:
+        protocols: See :class:`Metric`.
+        points: Points drawn on each side; None takes all that a side has (a mesh has no number of its own and
+            gives 2500). A side with fewer gives all that it has.
+        scale: A key of :data:`~reconlab.metrics.protocol.SCALES`.
+        seed: Changes the points drawn.
+    """
+
+    needs = frozenset({"surface"})
+    with_normals = False
+
+    def __init__(self, protocols: dict[str, Protocol], points: int | None, scale: str, seed: int) -> None:
+        if points is not None and points < 1:
+            raise ReconlabError(f"{type(self).__name__}: points is {points}; expected at least 1, or null for all.")
+        super().__init__(protocols)
+        self.points = points
+        self.scale = scale
+        self.seed = seed
+
+    @abstractmethod
+    def _compare(self, pred: list[Tensor], target: list[Tensor]) -> dict[str, Tensor]:
+        """``{value: (b,)}`` of clouds ``[points (b, N, 3)]`` or ``[points, normals]`` of each side."""
+
+    def _measure(self, shape: Shape, batch: Batch) -> tuple[list[int], dict[str, Tensor]]:
+        if isinstance(shape, VoxelGrid | ImplicitField):
+            shape = shape.mesh()  # once for the batch: one sample of a field costs as much as all
+        truth = [batch.require("points", type(self).__name__)]
+        if self.with_normals:
+            truth.append(batch.require("normals", type(self).__name__))
+        for field in truth:
+            self._check_truth(field, batch)
+        rows, preds, targets = [], [], []
+        for i in torch.nonzero(shape.valid().cpu()).flatten().tolist():
+            category, sample = batch.categories[i], batch.ids[i]
+            try:
+                pred = self._draw(shape[i], sample_generator(category, sample, "prediction", self.seed))
+            except ConversionError:
+                raise  # no sample of this kind of shape can be judged: a mistake in the config, not a failure
+            except ReconlabError:
+                continue  # this one has no surface to draw from
+            dtype = torch.promote_types(pred[0].dtype, torch.float32)
+            target = [field[i].to(pred[0].device, dtype) for field in truth]
+            factor = scale_factor(target[0], self.scale)
+            count = target[0].shape[0]
+            if self.points is not None and self.points < count:
+                generator = sample_generator(category, sample, "truth", self.seed)
+                chosen = torch.randperm(count, generator=generator)[: self.points].to(target[0].device)
+                target = [field[chosen] for field in target]
+            pred[0], target[0] = pred[0].to(dtype) * factor, target[0] * factor
+            rows.append(i)
+            preds.append(pred)
+            targets.append(target)
+        if not rows:
+            return [], {}
+        parts = []
+        same = len({p[0].shape for p in preds}) == 1
+        for group in [slice(None)] if same else [slice(k, k + 1) for k in range(len(rows))]:
+            pred = [torch.stack(field) for field in zip(*preds[group], strict=True)]
+            parts.append(self._compare(pred, [torch.stack(field) for field in zip(*targets[group], strict=True)]))
+        return rows, {name: torch.cat([part[name] for part in parts]) for name in self.protocols}
+
+    def _draw(self, shape: Shape, generator: torch.Generator) -> list[Tensor]:
+        """Points (and normals) of a batch of one, without the batch axis."""
+        count = self.points
+        if isinstance(shape, PointCloud):  # all that it has, rather than repetitions up to the count
+            have = shape.positions.shape[1]
+            count = have if count is None else min(count, have)
+        if self.with_normals:
+            points, normals = shape.surface(2500 if count is None else count, generator)
+            return [points[0], normals[0]]
+        return [shape.points(count, generator)[0]]
+
+    def _check_truth(self, field: Tensor, batch: Batch) -> None:
+        if field.shape[1] == 0:
+            raise ReconlabError(f"{type(self).__name__}: the ground truth has no points.")
+        finite = field.isfinite().all(-1).all(-1)
+        if not bool(finite.all()):
+            i = int(torch.nonzero(~finite)[0])
+            raise ReconlabError(
+                f"{type(self).__name__}: the ground truth of {batch.categories[i]}/{batch.ids[i]} holds values that "
+                "are not finite: rebuild that sample (reconlab data check names all such files)."
+            )
+
+
+def check_clouds(pred: Tensor, target: Tensor, who: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Validate ``(B, N, 3)`` and ``(B, M, 3)``; bring both to one dtype of at least float32.
+
+    Returns:
+        The clouds, zeros in the place of samples with a coordinate that is not finite, and ``(B,)`` bool: finite.
+    """
+    if pred.ndim != 3 or target.ndim != 3 or pred.shape[-1] != 3 or target.shape[-1] != 3:
+        raise ReconlabError(
+            f"{who}: pred has shape {tuple(pred.shape)} and target {tuple(target.shape)}; "
+            "expected (B, N, 3) and (B, M, 3)."
+        )
+    if pred.shape[0] != target.shape[0]:
+        raise ReconlabError(f"{who}: pred holds {pred.shape[0]} clouds and target {target.shape[0]}.")
+    if pred.shape[1] == 0 or target.shape[1] == 0:
+        raise ReconlabError(f"{who}: a cloud without points ({pred.shape[1]} and {target.shape[1]}).")
+    if not (pred.is_floating_point() and target.is_floating_point()):
+        raise ReconlabError(f"{who}: dtypes are {pred.dtype} and {target.dtype}; expected floating point.")
+    kind = torch.promote_types(torch.promote_types(pred.dtype, target.dtype), torch.float32)
+    finite = pred.isfinite().all(-1).all(-1) & target.isfinite().all(-1).all(-1)
+    keep = finite.reshape(-1, 1, 1)
+    return torch.where(keep, pred.to(kind), 0.0), torch.where(keep, target.to(kind), 0.0), finite
+
+
+def or_nan(value: Tensor, finite: Tensor) -> Tensor:
+    """``value`` where finite, else NaN."""
+    return torch.where(finite, value, torch.nan)

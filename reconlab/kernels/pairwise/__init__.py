@@ -51,10 +51,11 @@ def pairwise_repulsion(
     """
     if points.dim() != 3 or points.shape[-1] != 2:
         raise ReconlabError(f"pairwise_repulsion() takes points (M, J, 2), not {tuple(points.shape)}.")
-    for name, value in (("weights", weights), ("bias", bias)):
-        if value is not None and value.shape != points.shape[:2]:
+    for name, given in (("weights", weights), ("bias", bias)):
+        if given is not None and given.shape != points.shape[:2]:
             raise ReconlabError(
-                f"pairwise_repulsion() takes {name} {tuple(points.shape[:2])}, as its points, not {tuple(value.shape)}."
+                f"pairwise_repulsion() takes {name} of shape {tuple(points.shape[:2])}, as its points, "
+                f"not {tuple(given.shape)}."
             )
     if not sigma > 0:
         raise ReconlabError(f"pairwise_repulsion() takes a positive sigma, not {sigma}.")
@@ -76,9 +77,7 @@ class _Repulsion(torch.autograd.Function):
         if backend == "cpu" and not host:
             raise ReconlabError("pairwise_repulsion(backend='cpu') takes float32 tensors on the CPU.")
         if backend not in ("auto", "cpu", "reference"):
-            raise ReconlabError(
-                f"pairwise_repulsion() has the backends auto, cpu and reference, not {backend!r}."
-            )
+            raise ReconlabError(f"pairwise_repulsion() has the backends auto, cpu and reference, not {backend!r}.")
         if host and backend != "reference":
             weights_too = bool(ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
             value, *gradients = _on_cpu(points, row, column, sigma, squared, weights_too)

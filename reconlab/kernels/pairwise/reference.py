@@ -41,10 +41,7 @@ def repulsion(
             by_column[m] += row[m, here] @ kernel
             # The pair counts twice, once in each row: a_j b_k + a_k b_j.
             force = kernel * (row[m, here, None] * column[m] + row[m] * column[m, here, None])
-            if squared:
-                force = force * 2.0
-            else:
-                force = torch.where(distance > 0, force / distance, torch.zeros_like(force))
-            by_points[m, here] = (force[..., None] * away).sum(1) / sigma
+            slope = 2.0 if squared else torch.where(distance > 0, 1.0 / distance, torch.zeros_like(distance))
+            by_points[m, here] = ((force * slope)[..., None] * away).sum(1) / sigma
         value[m] = (row[m] * by_row[m]).sum()
     return value, by_points, by_row, by_column

@@ -1,0 +1,16 @@
+"""Keypoint detector and patch descriptor of DR-KFS, and their weights."""
+
+from reconlab.features.detector import PiecewiseLinearDetector
+from reconlab.features.extractor import PatchExtractor
+from reconlab.features.hardnet import HardNet
+from reconlab.features.patches import PatchFeatures
+from reconlab.features.weights import load_detector, load_hardnet
+
+__all__ = [
+    "HardNet",
+    "PatchExtractor",
+    "PatchFeatures",
+    "PiecewiseLinearDetector",
+    "load_detector",
+    "load_hardnet",
+]

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from reconlab.batch import Batch
 from reconlab.cameras import Cameras
 from reconlab.shapes import Shape
 
@@ -22,3 +23,7 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> Shape:
         """``(B, 3, H, W)`` images in [0, 1] (object on white) and the cameras that took them, to shapes."""
+
+    def reconstruct(self, batch: Batch) -> Shape:
+        """The shapes of a batch: :meth:`forward` on its images, unless the network reads something else."""
+        return self(batch.require("images", type(self).__name__), batch.cameras)

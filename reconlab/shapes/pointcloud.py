@@ -74,10 +74,18 @@ class PointCloud(Shape):
         return self.positions[:, index], self.normals[:, index]
 
     def voxels(self, resolution: int = 32) -> VoxelGrid:
-        """Cells that hold a point, and the holes that they enclose. Not differentiable."""
-        from reconlab.kernels.voxelize import fill_enclosed, points_to_cells
+        """Cells that hold a point, and the cells that they enclose. Not differentiable."""
+        from reconlab.kernels.voxelize import fill_enclosed
 
-        return VoxelGrid(fill_enclosed(points_to_cells(self.positions.detach(), resolution)).float())
+        cells = torch.zeros(len(self), resolution**3, dtype=torch.bool, device=self.device)
+        position = (self.positions.detach() + 0.5) * resolution
+        # NaN compares false: points that are not finite or lie outside the cube mark nothing.
+        inside = ((position >= 0) & (position < resolution)).all(-1)
+        index = position.nan_to_num(0).long().clamp(0, resolution - 1)
+        flat = (index[..., 0] * resolution + index[..., 1]) * resolution + index[..., 2]
+        sample = torch.arange(len(self), device=self.device).unsqueeze(1).expand_as(flat)
+        cells[sample[inside], flat[inside]] = True
+        return VoxelGrid(fill_enclosed(cells.reshape(len(self), *(resolution,) * 3)).float())
 
     def _choose(self, n: int | None, generator: torch.Generator | None) -> Tensor | None:
         total = self.positions.shape[1]

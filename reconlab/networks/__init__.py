@@ -1,0 +1,6 @@
+"""Reconstruction networks: images in, shapes out; none of them knows a loss."""
+
+from reconlab.networks.atlasnet import AtlasNet, AtlasNetAutoencoder
+from reconlab.networks.base import Network
+
+__all__ = ["AtlasNet", "AtlasNetAutoencoder", "Network"]

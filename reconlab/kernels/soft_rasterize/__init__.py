@@ -99,9 +99,7 @@ def soft_rasterize(
     count = (offsets[1:] - offsets[:-1]).to(face_xyz.device)
     image_of_face = torch.repeat_interleave(torch.arange(images, device=face_xyz.device), count)
     budget = 1 << (20 if face_xyz.device.type == "cpu" else 23)
-    return SoftImage(
-        *soft_rasterize_reference(face_xyz, image_of_face, images, face_shade, settings, budget=budget)
-    )
+    return SoftImage(*soft_rasterize_reference(face_xyz, image_of_face, images, face_shade, settings, budget=budget))
 
 
 def _check(face_xyz: Tensor, splits: Tensor, face_shade: Tensor | None, height: int, width: int) -> None:

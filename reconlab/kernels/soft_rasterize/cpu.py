@@ -259,15 +259,16 @@ def backward(xyz, shade, image, state, grad_alpha, grad_image, splits: list[int]
     through, top, weights, nearest = (x.numpy() for x in state)
     points = xyz.numpy()
     grey = np.zeros((0, 3), np.float32) if shade is None else shade.numpy()
+    colour = image.detach().numpy()
     ga = np.zeros_like(through) if grad_alpha is None else grad_alpha.contiguous().numpy()
-    gi = np.zeros_like(image.numpy()) if grad_image is None else grad_image.contiguous().numpy()
+    gi = np.zeros_like(colour) if grad_image is None else grad_image.contiguous().numpy()
     grad_xyz, grad_grey = np.zeros_like(points), np.zeros_like(grey)
 
     def one(m: int) -> None:
         part = slice(splits[m], splits[m + 1])
         _backward(
             points[part], grey[part], np.float32(s.sigma), np.float32(s.limit), np.float32(s.near),
-            np.float32(s.far), np.float32(s.depth_scale), nearest[m], through[m], image.numpy()[m], top[m],
+            np.float32(s.far), np.float32(s.depth_scale), nearest[m], through[m], colour[m], top[m],
             weights[m], ga[m], gi[m], grad_xyz[part], grad_grey[part],
         )  # fmt: skip
 

@@ -1,0 +1,51 @@
+"""Lambertian grey shading with one light that is fixed in the object frame, on both sides of a face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Light:
+    """A directional light fixed to the object, plus ambient light; white albedo, so the brightest value is 1.
+
+    Attributes:
+        direction: Towards the light, in the object frame (y up, front at -z); any length. The default comes
+            from above, in front and a little from the side, so that the box faces of CAD shapes differ.
+        ambient: Light that every face gets.
+        diffuse: Light that a face turned to the lamp gets in addition.
+    """
+
+    direction: tuple[float, float, float] = (0.35, 0.8, -0.5)
+    ambient: float = 0.4
+    diffuse: float = 0.6
+
+    def shade(self, normals: Tensor) -> Tensor:
+        """``ambient + diffuse max(0, n·l)``: unit normals (...,3) -> grey (...) in [0, ambient + diffuse]."""
+        towards = torch.tensor(self.direction, dtype=normals.dtype, device=normals.device)
+        return self.ambient + self.diffuse * (normals @ (towards / towards.norm())).clamp(min=0)
+
+
+def turn_to_viewer(corner_normals: Tensor, face_normals: Tensor, face_centres: Tensor, eyes: Tensor) -> Tensor:
+    """Turn normals to the side from which each face is seen.
+
+    The face decides, not the smooth normal: its side changes only where it is seen edge-on and covers
+    nothing, so the image stays continuous in the vertices. The signs carry no gradient.
+
+    Args:
+        corner_normals: (F,3,3) unit normal of each corner.
+        face_normals: (F,3) geometric normals.
+        face_centres: (F,3) any point of each face.
+        eyes: (V,3) camera positions.
+
+    Returns:
+        (V,F,3,3) normals.
+    """
+    with torch.no_grad():
+        with_face = (corner_normals * face_normals[:, None]).sum(-1)  # a smooth normal may oppose a sharp tip's face
+        seen = ((eyes[:, None] - face_centres) * face_normals).sum(-1)
+        sign = torch.where(seen[..., None] < 0, -1.0, 1.0) * torch.where(with_face < 0, -1.0, 1.0)
+    return corner_normals * sign[..., None].to(corner_normals.dtype)

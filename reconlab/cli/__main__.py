@@ -1,0 +1,84 @@
+"""``reconlab``: dispatch to a command, loading only what that command uses."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+
+from reconlab import __version__
+from reconlab.errors import ReconlabError
+
+COMMANDS = {
+    "fit": "train a network:            reconlab fit --config configs/atlasnet_drkfs.yaml",
+    "validate": "judge on the validation set: reconlab validate --ckpt_path runs/…/last.ckpt",
+    "test": "judge on the test set, keep the predictions",
+    "predict": "reconstruct image files:    reconlab predict --ckpt_path P --images a.png b.png --out DIR",
+    "data": "build or check a dataset:   reconlab data build --source synth --out data/synth",
+    "list": "name what there is:         reconlab list networks",
+}
+TRAINER_COMMANDS = ("fit", "validate", "test")
+
+
+def usage() -> str:
+    """The text of ``reconlab --help``."""
+    lines = ["usage: reconlab COMMAND [options]      (reconlab COMMAND --help says more)", ""]
+    lines += [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    lines += ["", "  --version    print the version", "  --debug      show the whole traceback of an error"]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or bool(os.environ.get("RECONLAB_DEBUG"))
+    arguments = [a for a in arguments if a != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version", "version"):
+        print(f"reconlab {__version__}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command not in COMMANDS:
+        close = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(COMMANDS)}."
+        return _complain(f"there is no command {command!r}; {hint}")
+    try:
+        return _run(command, rest)
+    except ReconlabError as error:
+        if debug:
+            raise
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\nreconlab: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: not our failure
+        return 0
+
+
+def _run(command: str, rest: list[str]) -> int:
+    if command == "list":
+        from reconlab.cli.listing import main as run
+    elif command == "data":
+        from reconlab.cli.data import main as run
+    elif command == "predict":
+        from reconlab.cli.predict import main as run
+    else:
+        from reconlab.cli.train import main as train
+
+        return train(command, rest)
+    return run(rest)
+
+
+def _complain(sentence: str) -> int:
+    print(f"reconlab: {sentence}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

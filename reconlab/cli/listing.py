@@ -1,0 +1,43 @@
+"""``reconlab list``: networks, losses and metrics by reading the source, without importing it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+
+import reconlab
+
+ROOMS = {"networks": "Network", "losses": "Loss", "metrics": "Metric"}
+
+
+def subclasses(room: str) -> dict[str, str]:
+    """Concrete classes of a room and the first sentence of their docstrings, by name."""
+    folder = Path(reconlab.__file__).parent / room
+    classes: dict[str, ast.ClassDef] = {}
+    for file in sorted(folder.rglob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        classes |= {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    family = {ROOMS[room]}
+    while True:
+        more = {n for n, c in classes.items() if {b.id for b in c.bases if isinstance(b, ast.Name)} & family}
+        if more <= family:
+            break
+        family |= more
+    bases = {b.id for n in family if n in classes for b in classes[n].bases if isinstance(b, ast.Name)}
+    return {
+        name: (ast.get_docstring(classes[name]) or "").split("\n\n")[0].replace("\n", " ")
+        for name in sorted(family - {ROOMS[room]})
+        if name not in bases and not name.startswith("_")
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the names of a room."""
+    parser = argparse.ArgumentParser("reconlab list", description="Name what a config may use as class_path.")
+    parser.add_argument("what", choices=sorted(ROOMS))
+    what = parser.parse_args(argv).what
+    for name, sentence in subclasses(what).items():
+        print(f"{name:<22}{sentence}")
+    return 0

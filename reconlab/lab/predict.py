@@ -1,0 +1,161 @@
+"""Reconstruction of a user's own image files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from reconlab.errors import ReconlabError
+from reconlab.lab.export import export_shape
+from reconlab.lab.pictures import gallery, save_picture
+from reconlab.networks import Network
+from reconlab.networks.checkpoint import load_checkpoint, network_state
+from reconlab.shapes import Shape
+
+# The object's share of the image in the training views: DPC's camera shows a shape of diagonal 1 at about this size.
+FILL = 0.62
+BACKGROUND_TOLERANCE = 24  # of 255: how far from the border's colour a pixel must be to count as the object
+
+
+@dataclass
+class Prediction:
+    """What came of one image: the network's input, its shape, the files, and what was assumed."""
+
+    image: Tensor
+    shape: Shape
+    files: list[Path]
+    note: str
+
+
+def load_network(path: Path) -> Network:
+    """The trained network of a checkpoint, in evaluation mode.
+
+    Raises:
+        ReconlabError: The file is no reconlab checkpoint, or its network's class cannot be found.
+    """
+    recipe = load_checkpoint(path)["hyper_parameters"].get("network")
+    if not isinstance(recipe, dict) or "class_path" not in recipe:
+        raise ReconlabError(f"Checkpoint {path} does not say which network it holds; train it with reconlab fit.")
+    module, _, name = str(recipe["class_path"]).rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module or "reconlab.networks"), name)
+    except (ImportError, AttributeError) as error:
+        raise ReconlabError(f"Checkpoint {path} holds a {recipe['class_path']}, which cannot be imported.") from error
+    if not (isinstance(kind, type) and issubclass(kind, Network)):
+        raise ReconlabError(f"Checkpoint {path} names {recipe['class_path']}, which is not a network.")
+    arguments: dict[str, Any] = dict(recipe.get("init_args") or {})
+    if "decoder_from" in arguments:
+        arguments["decoder_from"] = None  # the checkpoint holds the decoder; the file it came from may be gone
+    network = kind(**arguments)
+    try:
+        network.load_state_dict(network_state(path))
+    except RuntimeError as error:
+        raise ReconlabError(
+            f"Checkpoint {path} does not fit its own {name}: it is damaged or of another version."
+        ) from error
+    if "images" not in network.needs:
+        raise ReconlabError(f"{name} in {path} does not read images; predict needs a network that does.")
+    return network.eval()
+
+
+def trained_image_size(path: Path) -> int | None:
+    """The input side of the run that a checkpoint lies in, from its ``config.yaml``; None if it is not there."""
+    import yaml
+
+    config = path.parent.parent / "config.yaml"
+    try:
+        return int(yaml.safe_load(config.read_text())["data"]["image_size"])
+    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        return None
+
+
+def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, str]:
+    """An image file as a network's input.
+
+    The object is cut out, centred to fill as much of the frame as in the training views, and set on white.
+
+    Args:
+        path: Any format that Pillow reads.
+        size: Side in pixels.
+        crop: Centre and scale the object; otherwise the whole picture is used, padded to a square.
+
+    Returns:
+        ``(3, size, size)`` in [0, 1], and a sentence on what was assumed.
+
+    Raises:
+        ReconlabError: The file is missing, is no image, or shows no object.
+    """
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            has_alpha = "A" in opened.getbands() or "transparency" in opened.info
+            rgba = np.asarray(opened.convert("RGBA"), dtype=np.float32) / 255
+    except FileNotFoundError as error:
+        raise ReconlabError(f"Image {path} does not exist.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ReconlabError(f"Image {path} cannot be read: {error}.") from error
+    mask, note = rgba[..., 3], "alpha channel used as the mask"
+    if not has_alpha or float(mask.min()) > 0.99:
+        mask, note = _plain_background(rgba[..., :3]), "no alpha channel: a plain background was assumed"
+    rows, columns = np.nonzero(mask > 0.5)
+    if len(rows) == 0:
+        raise ReconlabError(f"Image {path} shows no object: its mask is empty ({note}).")
+    white = rgba[..., :3] * mask[..., None] + (1 - mask[..., None])
+    if crop:
+        top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+        side = int(np.ceil(max(bottom - top, right - left) / FILL))
+        centre = ((top + bottom) / 2, (left + right) / 2)
+    else:
+        side = max(white.shape[:2])
+        centre = (white.shape[0] / 2, white.shape[1] / 2)
+    square = _window(white, centre, side)
+    resized = Image.fromarray((square * 255).round().astype(np.uint8)).resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(resized, dtype=np.float32) / 255).permute(2, 0, 1).contiguous(), note
+
+
+def predict_file(
+    network: Network, path: Path, target: Path, size: int, formats: Sequence[str] = ("obj", "glb"), crop: bool = True
+) -> Prediction:
+    """Reconstruct one image file and write ``target.<format>``."""
+    image, note = read_image(path, size, crop)
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        shape = network(image.unsqueeze(0).to(device))
+    return Prediction(image, shape, export_shape(shape, 0, target, tuple(formats)), note)
+
+
+def picture_of(rows: Sequence[tuple[str, Prediction]], path: Path) -> None:
+    """Inputs and reconstructions in one PNG."""
+    from PIL import Image as Pictures
+
+    sheets = [gallery(r.image.unsqueeze(0), None, {"reconstruction": r.shape}, [name]) for name, r in rows]
+    whole = Pictures.new("RGB", (sheets[0].width, sum(s.height for s in sheets)), "white")
+    y = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, y))
+        y += sheet.height
+    save_picture(whole, path)
+
+
+def _plain_background(rgb: np.ndarray) -> np.ndarray:
+    border = np.concatenate([rgb[0], rgb[-1], rgb[:, 0], rgb[:, -1]])
+    distance = np.abs(rgb - np.median(border, axis=0)).max(-1) * 255
+    return (distance > BACKGROUND_TOLERANCE).astype(np.float32)
+
+
+def _window(image: np.ndarray, centre: tuple[float, float], side: int) -> np.ndarray:
+    """A ``side × side`` window around ``centre``, white outside the image."""
+    top, left = round(centre[0] - side / 2), round(centre[1] - side / 2)
+    window = np.ones((side, side, 3), np.float32)
+    y0, y1 = max(top, 0), min(top + side, image.shape[0])
+    x0, x1 = max(left, 0), min(left + side, image.shape[1])
+    window[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return window

@@ -1,0 +1,207 @@
+"""The one LightningModule: any network, any loss, any metrics."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from reconlab.batch import Batch
+from reconlab.errors import ReconlabError
+from reconlab.losses import Loss
+from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
+from reconlab.networks import Network
+from reconlab.shapes import Shape
+
+# Hyper-parameters are kept with the network and the loss on purpose: load_from_checkpoint then needs nothing else.
+warnings.filterwarnings(
+    "ignore", message=".*is an instance of `nn.Module` and is already saved during checkpointing.*"
+)
+
+
+def default_metrics() -> dict[str, Metric]:
+    """Chamfer distance, F-score, normal consistency and IoU, each under its default protocol."""
+    return {"cd": ChamferDistance(), "fscore": FScore(), "nc": NormalConsistency(), "iou": VoxelIoU()}
+
+
+class Reconstruction(pl.LightningModule):
+    """Trains a network with a loss and judges it by metrics.
+
+    Args:
+        network: Images (or whatever the network reads) to shapes.
+        loss: What training minimises.
+        metrics: By name; the default is Chamfer distance, F-score, normal consistency and IoU.
+        optimizer: ``adam``, ``adamw`` or ``sgd`` (momentum 0.9).
+        lr: Learning rate.
+        betas: Adam's.
+        weight_decay: L2 (Adam, SGD) or decoupled (AdamW).
+        milestones: Fractions of the run at which the learning rate is multiplied by ``decay`` (AtlasNet: 0.8,
+            0.93, 0.97 of its 150 epochs).
+        decay: Factor at each milestone.
+        gradient_norm: Gradients are clipped to this norm; 0 does not clip.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        metrics: dict[str, Metric] | None = None,
+        optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        milestones: list[float] | None = None,
+        decay: float = 0.1,
+        gradient_norm: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if lr <= 0:
+            raise ReconlabError(f"model.lr is {lr}; expected a positive learning rate.")
+        self.network = network
+        self.loss = loss
+        self.metrics = nn.ModuleDict(default_metrics() if metrics is None else metrics)
+        self.optimizer_name = optimizer
+        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
+        self.milestones = sorted(milestones or [])
+        self.decay = decay
+        self.gradient_norm = gradient_norm
+        # Checked by hand in on_load_checkpoint: frozen parts of losses are not stored.
+        self.strict_loading = False
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """All that network, loss and metrics read of a batch."""
+        return (
+            self.network.needs | self.loss.needs | frozenset().union(*(m.needs for m in self.metric_items().values()))
+        )
+
+    def who_needs(self, name: str) -> str:
+        """The parts that need a field, for error messages."""
+        parts = {
+            "network": self.network,
+            "loss": self.loss,
+            **{f"metric {k}": m for k, m in self.metric_items().items()},
+        }
+        return ", ".join(f"{k} {type(p).__name__}" for k, p in parts.items() if name in p.needs)
+
+    def metric_items(self) -> dict[str, Metric]:
+        """The metrics by name."""
+        return {k: m for k, m in self.metrics.items() if isinstance(m, Metric)}
+
+    def forward(self, images: Tensor) -> Shape:
+        """``(B, 3, H, W)`` images in [0, 1] to shapes."""
+        return self.network(images)
+
+    def setup(self, stage: str) -> None:
+        """Tell the metrics the data's categories."""
+        data = getattr(self.trainer, "datamodule", None)
+        for metric in self.metric_items().values():
+            metric.set_categories(list(getattr(data, "categories", [])))
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """One loss value; its named parts are logged under ``train/``."""
+        self.loss.advance(self.global_step, self._total_steps())
+        parts = self.loss(self.network.reconstruct(batch), batch)
+        loss = parts["loss"]
+        if not torch.isfinite(loss):
+            values = ", ".join(f"{k} {float(v):.4g}" for k, v in parts.items())
+            raise ReconlabError(
+                f"The loss is not finite at step {self.global_step} ({values}); "
+                "lower model.lr or set model.gradient_norm."
+            )
+        logged = {f"train/{k}": v.detach() for k, v in parts.items()}
+        self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch))
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        return loss
+
+    def _total_steps(self) -> int:
+        total = self.trainer.estimated_stepping_batches
+        return int(total) if total != float("inf") else 0
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Update the metrics."""
+        self._judge(batch)
+
+    def test_step(self, batch: Batch, index: int) -> dict[str, Shape]:
+        """Update the metrics; the shapes go to callbacks."""
+        return {"shape": self._judge(batch)}
+
+    def _judge(self, batch: Batch) -> Shape:
+        shape = self.network.reconstruct(batch)
+        for metric in self.metric_items().values():
+            metric.update(shape, batch)
+        return shape
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metrics under ``val/``."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics under ``test/``."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: str) -> None:
+        # compute() reduces sums and counts over the ranks itself: the values are exact and alike everywhere.
+        for metric in self.metric_items().values():
+            for key, value in metric.compute().items():
+                self.log(f"{stage}/{key}", value.float(), rank_zero_only=False)
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser over trainable parameters, with its step-wise schedule."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        if not parameters:
+            raise ReconlabError("model.network has no trainable parameter.")
+        optimizer: torch.optim.Optimizer
+        if self.optimizer_name == "sgd":
+            optimizer = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=self.weight_decay)
+        else:
+            kind = torch.optim.AdamW if self.optimizer_name == "adamw" else torch.optim.Adam
+            optimizer = kind(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
+        if not self.milestones:
+            return optimizer
+        total = max(self._total_steps(), 1)
+
+        def factor(step: int) -> float:
+            return self.decay ** sum(step >= m * total for m in self.milestones)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by ``gradient_norm`` unless the trainer was given its own value."""
+        value = gradient_clip_val or (self.gradient_norm or None)
+        self.clip_gradients(optimizer, value, gradient_clip_algorithm or "norm")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what is not learned here: frozen networks inside losses are loaded with the loss."""
+        trainable = {f"loss.{k}" for k, p in self.loss.named_parameters() if p.requires_grad}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("loss.") or k in trainable}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network.
+
+        Raises:
+            ReconlabError: Names or sizes differ.
+        """
+        own = {k: v for k, v in self.state_dict().items() if k.startswith("network.")}
+        given = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
+        wrong = [k for k in sorted(own.keys() | given.keys()) if k not in own or k not in given]
+        wrong += [k for k in own if k in given and own[k].shape != given[k].shape]
+        if wrong:
+            theirs = checkpoint.get("hyper_parameters", {}).get("network", {})
+            name = theirs.get("class_path", "another network") if isinstance(theirs, dict) else "another network"
+            raise ReconlabError(
+                f"The checkpoint is of {name} and does not fit {type(self.network).__name__} as configured "
+                f"({len(wrong)} of {len(own)} tensors differ, first {wrong[0]!r})."
+            )

@@ -220,8 +220,9 @@ class DRKFS(Loss):
             if text not in allowed:
                 raise ReconlabError(f"DRKFS: {name} must be one of {', '.join(allowed)}, not {text!r}.")
         self.stages = _parse_stages(stages or [])
-        self.base = Stage(1.0, image_size, radius, sigma)
-        self.render = RenderSettings(images, image_size, sigma, gamma, "smooth")
+        self.base = RenderSettings(images, image_size, sigma, gamma, "smooth")
+        self.base_radius = radius
+        self.render = self.base
         self.target_normals = target_normals
         self.radius = radius
         self.reduction: Reduction = reduction
@@ -242,17 +243,12 @@ class DRKFS(Loss):
         """Choose the stage and the step's views."""
         self.step = step
         fraction = step / max(total, 1)
-        now = next((s for s in self.stages if fraction < s.until), self.base)
-        size, radius, sigma = (
-            own if value is None else value
-            for own, value in (
-                (self.base.image_size, now.image_size),
-                (self.base.radius, now.radius),
-                (self.base.sigma, now.sigma),
-            )
-        )
-        self.render = replace(self.render, image_size=size, sigma=sigma)
-        self.radius = int(radius or 0)
+        now = next((s for s in self.stages if fraction < s.until), Stage(1.0))
+        size = self.base.image_size if now.image_size is None else now.image_size
+        sigma = self.base.sigma if now.sigma is None else now.sigma
+        radius = self.base_radius if now.radius is None else now.radius
+        self.render = replace(self.base, image_size=size, sigma=sigma)
+        self.radius = radius
 
     def forward(self, shape: Shape, batch: Batch) -> dict[str, Tensor]:
         """``loss``, and its two directions ``recon`` and ``gt`` (detached), means over samples and views."""

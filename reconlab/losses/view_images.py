@@ -12,6 +12,7 @@ from torch import Tensor
 from reconlab.batch import Batch
 from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
+from reconlab.renderers.soft import soft_rasterize
 from reconlab.shapes import Mesh
 
 Images = Literal["shaded", "silhouette"]
@@ -49,11 +50,6 @@ def render_views(mesh: Mesh, cameras: Cameras, settings: RenderSettings) -> Tens
     Returns:
         ``(B, V, H, W)`` in [0, 1], attached to the vertices' graph even where no face is seen.
     """
-    from reconlab.renderers import soft_rasterize
-
-    if len(cameras.shape) == 1:
-        cameras = cameras.expand(len(mesh), *cameras.shape)
-    cameras = cameras.to(mesh.device)
     images = soft_rasterize(
         mesh,
         cameras,
@@ -61,8 +57,9 @@ def render_views(mesh: Mesh, cameras: Cameras, settings: RenderSettings) -> Tens
         sigma=settings.sigma,
         gamma=settings.gamma,
         normals=settings.normals,
+        shading=settings.images == "shaded",
     )
-    out = images.silhouette if settings.images == "silhouette" else images.shaded
+    out = images.silhouette if images.shaded is None else images.shaded
     # An empty mesh renders to a constant; a training step must still find a (zero) gradient. Summing an empty
     # slice keeps a NaN vertex, whose faces the renderer drops, from spoiling the value.
     return out + mesh.vertices[:0].sum()

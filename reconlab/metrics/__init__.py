@@ -1,10 +1,11 @@
 """Metrics: each a pure per-sample function and a thin torchmetrics class with its written protocol."""
 
-from reconlab.metrics.base import Metric, PointMetric
+from reconlab.metrics.base import Metric
 from reconlab.metrics.chamfer import VARIANTS, ChamferDistance, ChamferVariant, chamfer_distance
 from reconlab.metrics.fscore import THRESHOLDS, FScore, FScoreVariant, f_score
 from reconlab.metrics.iou import VoxelIoU, voxel_iou
 from reconlab.metrics.normal_consistency import NormalConsistency, normal_consistency
+from reconlab.metrics.points import PointMetric
 from reconlab.metrics.protocol import SCALES, Protocol
 
 __all__ = [

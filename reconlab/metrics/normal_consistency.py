@@ -7,7 +7,8 @@ from torch import Tensor
 
 from reconlab.errors import ReconlabError
 from reconlab.kernels.nearest import nearest
-from reconlab.metrics.base import PointMetric, check_clouds, or_nan
+from reconlab.metrics.base import or_nan
+from reconlab.metrics.points import PointMetric, check_clouds
 from reconlab.metrics.protocol import Protocol
 
 

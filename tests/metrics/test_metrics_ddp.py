@@ -1,0 +1,98 @@
+"""Two gloo processes with uneven, and with empty, shards give what one process gives.
+
+Run as a script, this file is one rank.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from reconlab.batch import Batch
+from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
+from reconlab.shapes import PointCloud
+
+CATEGORIES = ["chair", "lamp", "chair", "boat", "lamp", "chair", "chair"]
+# Which of the seven samples each rank sees, as batches: uneven, one rank empty, interleaved.
+SHARDS = [
+    [[[0, 1, 2], [3]], [[4, 5], [6]]],
+    [[[0, 1, 2, 3], [4, 5, 6]], []],
+    [[[6, 4], [2], [0]], [[5, 3, 1]]],
+]
+
+
+def metrics() -> list[Metric]:
+    made: list[Metric] = [ChamferDistance("dpc", 40), ChamferDistance("atlasnet", 40), FScore("what3d", 0.1, 40)]
+    made += [NormalConsistency(40), VoxelIoU(resolution=4)]
+    for metric in made:
+        metric.set_categories(["chair", "lamp"])
+    return made
+
+
+def samples(rows: list[int]) -> tuple[PointCloud, Batch]:
+    generator = torch.Generator().manual_seed(0)
+    draw = torch.randn(4, 7, 50, 3, generator=generator)
+    normals, true_normals = torch.nn.functional.normalize(draw[:2], dim=-1)
+    points, true_points = 0.4 * normals + 0.01 * draw[2], 0.4 * true_normals
+    points[3] = torch.nan
+    points[5, 0, 0] = torch.inf
+    grids = (torch.rand(7, 4, 4, 4, generator=generator) > 0.5).float()
+    batch = Batch(
+        ids=[f"s{i}" for i in rows],
+        categories=[CATEGORIES[i] for i in rows],
+        points=true_points[rows],
+        normals=true_normals[rows],
+        voxels=grids[rows],
+    )
+    return PointCloud(points[rows], normals[rows]), batch
+
+
+def measure(batches: list[list[int]]) -> dict[str, float]:
+    result = {}
+    for metric in metrics():
+        for rows in batches:
+            metric.update(*samples(rows))
+        result |= {key: value.item() for key, value in metric.compute().items()}
+        # The sum over processes must not leak into the local state: a second compute says the same.
+        metric._computed = None
+        assert all(abs(v.item() - result[k]) < 1e-12 for k, v in metric.compute().items())
+    return result
+
+
+def rank_main(rank: int, folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    results = [measure(shards[rank]) for shards in SHARDS]
+    dist.barrier()
+    dist.destroy_process_group()
+    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+
+
+def test_two_processes_are_exact(tmp_path: Path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "RECONLAB_THREADS": "1"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), str(tmp_path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], "\n".join(errors)
+    expected = measure([[0, 1, 2, 3, 4, 5, 6]])
+    assert expected["chamfer_dpc/n"] == 7
+    assert expected["chamfer_dpc/n_failed"] == 2
+    assert expected["voxel_iou/chair/n"] == 4
+    for rank in range(2):
+        for result in json.loads((tmp_path / f"rank{rank}.json").read_text()):
+            assert result == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+if __name__ == "__main__":
+    rank_main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -81,7 +81,7 @@ class Reconstruction(pl.LightningModule):
 
     def who_needs(self, name: str) -> str:
         """The parts that need a field, for error messages."""
-        parts = {
+        parts: dict[str, Network | Loss | Metric] = {
             "network": self.network,
             "loss": self.loss,
             **{f"metric {k}": m for k, m in self.metric_items().items()},

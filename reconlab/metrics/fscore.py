@@ -90,7 +90,8 @@ class FScore(PointMetric):
     Args:
         variant: A name of :data:`THRESHOLDS`: its threshold and its scale.
         threshold: Another Euclidean threshold, in the variant's scale; the keys then end in it.
-        points: Points drawn from each side; null for all that there are.
+        points: Points drawn from each side; null for all that there are. With few points even the true surface
+            misses itself: 2500 give a perfect car 46 % at ``what3d``, 10 000 give 89 % (docs/metrics.md).
         scale: Unit of the threshold; by default the variant's.
         seed: Changes the points drawn.
         name: What the keys end in; the variant (and threshold) by default.
@@ -111,7 +112,7 @@ class FScore(PointMetric):
         self,
         variant: Literal["what3d", "atlasnet"] = "what3d",
         threshold: float | None = None,
-        points: int | None = 2500,
+        points: int | None = 10_000,
         scale: Scale | None = None,
         seed: int = 0,
         name: str | None = None,

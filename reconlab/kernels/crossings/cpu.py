@@ -8,7 +8,7 @@ import numpy as np
 
 @numba.njit("boolean(float64[:,::1], float64, float64, float64, float64)", nogil=True, cache=True, inline="always")
 def _misses(tri, x0, y0, x1, y1):
-    """Does one edge's line have the whole rectangle on its outer side? (The bounding boxes are known to overlap.)"""
+    """Does one edge's line have the whole rectangle on its outer side? The boxes are known to overlap."""
     ax, ay, bx, by, cx, cy = tri[0, 0], tri[0, 1], tri[1, 0], tri[1, 1], tri[2, 0], tri[2, 1]
     s = 1.0 if (bx - ax) * (cy - ay) - (by - ay) * (cx - ax) > 0 else -1.0
     for k in range(3):

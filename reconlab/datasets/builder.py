@@ -1,0 +1,426 @@
+"""Building datasets: resumable, atomic per shape, the same bytes for the same settings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reconlab.datasets import format as files
+from reconlab.datasets.content import Sizes, shape_content, shape_rng
+from reconlab.datasets.meshes import RawMesh, empty_categories, find_meshes, read_mesh
+from reconlab.datasets.splits import check_fractions, group, read_groups, split
+from reconlab.errors import ReconlabError
+
+EMBEDDED_COUNT = 24
+EMBEDDED_SIZES = Sizes(queries=20000)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One shape to build.
+
+    Attributes:
+        category: Its category.
+        name: Its id.
+        key: Checksum of all that decides its files; a shape on disk with the same key is not built again.
+        seed: Of the build.
+        sizes: How much to make.
+        path: The mesh file, or None for a procedural shape.
+        number: Of the procedural shape.
+    """
+
+    category: str
+    name: str
+    key: str
+    seed: int
+    sizes: Sizes
+    path: Path | None = None
+    number: int = 0
+
+
+@dataclass
+class BuildReport:
+    """What a build did.
+
+    Attributes:
+        root: The dataset.
+        built: Shapes made now, as ``category/name``.
+        reused: Shapes that were there already.
+        failed: Reason by shape (or category) that could not be made.
+        splits: Number of shapes by split.
+        seconds: Wall time.
+    """
+
+    root: Path
+    built: list[str] = field(default_factory=list)
+    reused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every shape could be made."""
+        return not self.failed
+
+    def summary(self) -> str:
+        """The report as a few lines of text."""
+        counts = ", ".join(f"{s} {n}" for s, n in self.splits.items())
+        lines = [
+            f"{self.root}: {len(self.built)} shapes built, {len(self.reused)} reused, {len(self.failed)} failed "
+            f"in {self.seconds:.0f} s ({counts})."
+        ]
+        return "\n".join(lines + [f"  {name}: {reason}" for name, reason in self.failed.items()])
+
+
+def build_synth(
+    out: Path | str,
+    categories: Sequence[str] | None = None,
+    count: int = EMBEDDED_COUNT,
+    seed: int = 0,
+    *,
+    sizes: Sizes = EMBEDDED_SIZES,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    workers: int = 1,
+    force: bool = False,
+    progress: bool = True,
+) -> BuildReport:
+    """Build a dataset of procedural shapes.
+
+    Args:
+        out: The dataset's folder.
+        categories: Of airplane, car, chair, lamp; all four if None.
+        count: Shapes per category.
+        seed: Shape ``i`` of a category is number ``seed * 1000000 + i`` of the generator.
+        sizes: How much each shape gets.
+        fractions: Of train, val and test.
+        workers: Processes.
+        force: Replace a build that has other settings.
+        progress: Show a progress bar on the terminal.
+
+    Raises:
+        ReconlabError: A setting is impossible, or ``out`` holds something else.
+    """
+    from reconlab.datasets.synth import CATEGORIES
+
+    chosen = list(categories) if categories else list(CATEGORIES)
+    unknown = [c for c in chosen if c not in CATEGORIES]
+    if unknown:
+        raise ReconlabError(f"There is no procedural category {unknown[0]!r}: choose from {', '.join(CATEGORIES)}.")
+    if count < 1:
+        raise ReconlabError(f"count is {count}: choose at least 1 shape per category.")
+    _check(seed, workers)
+    settings = {
+        "source": "synth",
+        "categories": sorted(chosen),
+        "count": count,
+        "seed": seed,
+        "split": list(check_fractions(fractions)),
+        **asdict(sizes),
+    }
+    shape_settings = {k: settings[k] for k in ("source", "seed", *asdict(sizes))}
+    tasks = [
+        Task(c, name, _key(shape_settings, f"{c}/{name}"), seed, sizes, None, seed * 1000000 + i)
+        for c in sorted(chosen)
+        for i, name in enumerate(f"{c}_{j:05d}" for j in range(count))
+    ]
+    return _build(Path(out), tasks, settings, {}, None, False, workers, force, progress)
+
+
+def build_meshes(
+    input: Path | str,
+    out: Path | str,
+    *,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    split_by: str = "family",
+    groups: Path | str | None = None,
+    workers: int = 1,
+    force: bool = False,
+    progress: bool = True,
+) -> BuildReport:
+    """Build a dataset from a folder ``<category>/<name>.{obj,glb,ply,stl,off}``.
+
+    Args:
+        input: The folder of meshes.
+        out: The dataset's folder.
+        seed: Of viewpoints, samples and splits.
+        sizes: How much each shape gets.
+        fractions: Of train, val and test.
+        split_by: ``family`` keeps near-identical variants on one side; ``shape`` deals each out by itself.
+        groups: A CSV ``category/name,family`` that overrules the names' families.
+        workers: Processes.
+        force: Replace a build that has other settings.
+        progress: Show a progress bar on the terminal.
+
+    Raises:
+        ReconlabError: A setting is impossible, ``out`` holds something else, or no mesh at all could be used.
+    """
+    if split_by not in ("family", "shape"):
+        raise ReconlabError(f"split_by is {split_by!r}: choose family or shape.")
+    _check(seed, workers)
+    sizes = sizes or Sizes()
+    folder = Path(input)
+    found = find_meshes(folder)
+    table = read_groups(Path(groups)) if groups is not None else None
+    settings = {
+        "source": "meshes",
+        "seed": seed,
+        "split": list(check_fractions(fractions)),
+        "split_by": split_by,
+        "groups": files.sha256(Path(groups).read_bytes()) if groups is not None else None,
+        **asdict(sizes),
+    }
+    shape_settings = {k: settings[k] for k in ("source", "seed", *asdict(sizes))}
+    failed = {c: "the input folder has no mesh of this category." for c in empty_categories(folder)}
+    tasks = []
+    for category, name, path in found:
+        try:
+            digest = files.sha256(path.read_bytes())
+        except OSError as error:
+            failed[f"{category}/{name}"] = f"{path} cannot be read ({error})."
+            continue
+        tasks.append(Task(category, name, _key(shape_settings, f"{category}/{name}", digest), seed, sizes, path))
+    return _build(Path(out), tasks, settings, failed, table, split_by == "family", workers, force, progress)
+
+
+def ensure_embedded(
+    root: Path | str,
+    categories: Sequence[str] | None = None,
+    count: int = EMBEDDED_COUNT,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """The embedded procedural set, built at ``root`` on first use and taken as it is afterwards.
+
+    Two processes that ask at once build it once: the second waits.
+    """
+    root = Path(root)
+    if not (root / files.METADATA).exists():
+        with locked(root, wait=True):
+            if not (root / files.METADATA).exists():
+                _build_locked_synth(root, categories, count, seed, progress)
+    return root
+
+
+def _build_locked_synth(root: Path, categories: Sequence[str] | None, count: int, seed: int, progress: bool) -> None:
+    report = build_synth(root, categories, count, seed, progress=progress)
+    if report.failed:
+        name, reason = next(iter(report.failed.items()))
+        raise ReconlabError(f"The embedded data could not be built: {name}: {reason}")
+
+
+def _check(seed: int, workers: int) -> None:
+    if seed < 0:
+        raise ReconlabError(f"seed is {seed}: choose an integer >= 0.")
+    if workers < 1:
+        raise ReconlabError(f"workers is {workers}: choose at least 1.")
+
+
+def _key(settings: dict[str, Any], *more: str) -> str:
+    text = json.dumps([files.VERSION, settings, *more], sort_keys=True)
+    return files.sha256(text.encode())
+
+
+_held: set[Path] = set()
+
+
+@contextmanager
+def locked(root: Path, wait: bool) -> Iterator[None]:
+    """Hold the dataset's build lock; it ends with the process, whatever happens. Reentrant within a process.
+
+    Raises:
+        ReconlabError: ``wait`` is False and another process builds there, or the folder cannot be written.
+    """
+    real = root.resolve()
+    if real in _held:
+        yield
+        return
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = (root / ".lock").open("a")
+    except OSError as error:
+        raise ReconlabError(f"The dataset folder {root} cannot be written ({error.strerror}).") from error
+    with handle:
+        try:
+            import fcntl
+        except ImportError:  # Windows: builds are not protected from one another there
+            yield
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise ReconlabError(f"Another process is building {root}: wait for it.") from error
+        _held.add(real)
+        try:
+            yield
+        finally:
+            _held.discard(real)
+
+
+def _build(
+    root: Path,
+    tasks: list[Task],
+    settings: dict[str, Any],
+    failed: dict[str, str],
+    table: dict[str, str] | None,
+    by_family: bool,
+    workers: int,
+    force: bool,
+    progress: bool,
+) -> BuildReport:
+    import yaml
+
+    start = time.monotonic()
+    with locked(root, wait=False):
+        _claim(root, settings, force)
+        report = BuildReport(root, failed=dict(failed))
+        complete = {"settings": settings, "shapes": _key({}, *(t.key for t in tasks))}
+        try:
+            _remove_leftovers(root, {(t.category, t.name) for t in tasks} if force else None)
+            todo = [t for t in tasks if not _done(root, t)]
+            pending = {(t.category, t.name) for t in todo}
+            report.reused = [f"{t.category}/{t.name}" for t in tasks if (t.category, t.name) not in pending]
+            from reconlab.datasets.work import run_tasks
+
+            for task, error in run_tasks(root, todo, workers, progress):
+                if error is None:
+                    report.built.append(f"{task.category}/{task.name}")
+                else:
+                    report.failed[f"{task.category}/{task.name}"] = error
+        except OSError as error:
+            raise ReconlabError(f"The dataset folder {root} cannot be written ({error}).") from error
+        good: dict[str, list[str]] = {}
+        for t in tasks:
+            if f"{t.category}/{t.name}" not in report.failed:
+                good.setdefault(t.category, []).append(t.name)
+        if not good:
+            name, reason = next(iter(report.failed.items()))
+            raise ReconlabError(
+                f"None of the {len(tasks)} shapes of {root} could be built; the first, {name}: {reason}"
+            )
+        for t in tasks:
+            if t.category not in good:
+                report.failed.setdefault(t.category, "no shape of this category could be built.")
+        seed, fractions = settings["seed"], tuple(settings["split"])
+        report.splits = dict.fromkeys(files.SPLITS, 0)
+        for category, names in good.items():
+            groups = np.arange(len(names))
+            if by_family:
+                grids = np.stack([files.read_binvox(root / category / n / files.VOXELS) for n in names])
+                groups = group(category, names, grids, table)
+            for s, members in split(category, names, groups, fractions, seed).items():
+                files.write_atomic(root / category / f"{s}.lst", "".join(f"{n}\n" for n in members).encode())
+                report.splits[s] += len(members)
+        metadata: dict[str, Any] = {c: {"id": c, "name": c} for c in sorted(good)}
+        metadata["reconlab"] = {"format": files.VERSION, **complete, "failed": dict(sorted(report.failed.items()))}
+        files.write_atomic(root / files.METADATA, yaml.safe_dump(metadata, sort_keys=True, width=110).encode())
+        (root / files.BUILDING).unlink(missing_ok=True)
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def read_settings(root: Path) -> dict[str, Any] | None:
+    """The settings that a folder was (or is being) built with; None if it is no build of this program."""
+    import yaml
+
+    try:
+        if (root / files.BUILDING).exists():
+            return dict(json.loads((root / files.BUILDING).read_text(encoding="utf-8")))
+        if (root / files.METADATA).exists():
+            meta = yaml.safe_load((root / files.METADATA).read_text(encoding="utf-8")) or {}
+            return dict(meta["reconlab"]["settings"]) if "reconlab" in meta else None
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    return None
+
+
+def _claim(root: Path, settings: dict[str, Any], force: bool) -> None:
+    """Mark the folder as being built with these settings, or refuse."""
+    before = read_settings(root)
+    others = [p.name for p in root.iterdir() if p.name != ".lock"]
+    if before is None and others and not force:
+        raise ReconlabError(
+            f"{root} is not empty and no dataset of this program: choose another folder, or --force to build into it."
+        )
+    if before is not None and before != settings and not force:
+        keys = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
+        changes = ", ".join(f"{k} {before.get(k)} -> {settings.get(k)}" for k in keys)
+        raise ReconlabError(
+            f"{root} was built with other settings ({changes}): choose another folder, or --force to replace it."
+        )
+    files.write_atomic(root / files.BUILDING, json.dumps(settings, sort_keys=True).encode())
+    (root / files.METADATA).unlink(missing_ok=True)
+
+
+def _done(root: Path, task: Task) -> bool:
+    """Is the shape there, complete, made by the same settings? Folders appear only by a rename of a whole shape."""
+    folder = root / task.category / task.name
+    try:
+        sums = json.loads((folder / files.CHECKSUMS).read_text(encoding="utf-8"))
+        return bool(sums["key"] == task.key) and all((folder / f).is_file() for f in sums["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _remove_leftovers(root: Path, wanted: set[tuple[str, str]] | None) -> None:
+    """Remove what killed builds left aside; with ``wanted``, also this program's shapes that are not in it."""
+    for category in (p for p in root.iterdir() if p.is_dir()):
+        for path in category.iterdir():
+            stale = path.name.startswith(".") and path.name.endswith((".tmp", ".old"))
+            if wanted is not None and (path / files.CHECKSUMS).is_file() and (category.name, path.name) not in wanted:
+                stale = True
+            if stale:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def make_shape(task: Task) -> dict[str, bytes]:
+    """The files of one shape, by path relative to its folder.
+
+    Raises:
+        ReconlabError: The mesh cannot be used.
+    """
+    rng = shape_rng(task.seed, task.category, task.name)
+    if task.path is not None:
+        return shape_content(read_mesh(task.path), task.sizes, rng)
+    from reconlab.datasets.synth import generate
+
+    shape = generate(task.category, task.number)
+    vertices, faces, colors = shape.mesh()
+    raw = RawMesh(vertices.astype(np.float64), faces.astype(np.int64), colors)
+    return shape_content(raw, task.sizes, rng, shape.occupancy)
+
+
+def place_shape(root: Path, task: Task, content: dict[str, bytes]) -> None:
+    """Write a shape aside, wait for the disk, and rename it into place."""
+    import os
+
+    folder = root / task.category / task.name
+    aside = folder.with_name(f".{task.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        (aside / files.VIEWS).mkdir(parents=True)
+        for name, data in content.items():
+            files.write_durable(aside / name, data)
+        sums = {"key": task.key, "files": {name: files.sha256(data) for name, data in sorted(content.items())}}
+        files.write_durable(aside / files.CHECKSUMS, json.dumps(sums, indent=1, sort_keys=True).encode())
+        files.sync_folder(aside)
+        if folder.exists():
+            old = folder.with_name(f".{task.name}.{os.getpid()}.old")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+        files.sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

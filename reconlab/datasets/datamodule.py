@@ -1,0 +1,236 @@
+"""The one LightningDataModule: built datasets in, batches out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from reconlab.batch import NEEDS, Batch, Views
+from reconlab.cameras import Cameras
+from reconlab.datasets import format as files
+from reconlab.datasets.builder import EMBEDDED_COUNT, ensure_embedded
+from reconlab.datasets.samplers import EpochSampler
+from reconlab.datasets.samples import Item, Loading, ShapeDataset, find_items, missing_files
+from reconlab.errors import ReconlabError
+from reconlab.shapes import Mesh
+
+
+class ReconstructionData(pl.LightningDataModule):
+    """Samples of a built dataset, with only the fields that network, losses and metrics need.
+
+    Args:
+        root: The dataset's folder.
+        categories: To use; all that the dataset has if None.
+        image_size: Side of the input images in pixels; they are resampled if the files differ.
+        batch_size: Samples per step and process.
+        num_workers: Data-loader processes; 0 loads in the main one.
+        points: Surface points per sample.
+        queries: Occupancy points per sample.
+        views: Supervision views per sample; the first is the input's.
+        view_size: Side of the supervision views; their size on disk if None.
+        train_view: Index of the input view in training, or ``random``.
+        eval_view: Index of the input view in validation and test.
+        seed: Of shuffling, views and point choices; all are functions of (seed, epoch, sample).
+        build: ``synth`` builds the embedded procedural set at ``root`` if it is not there; ``never`` does not.
+        embedded_count: Shapes per category of that set.
+        cache_mib: Decoded data kept in memory per process, in MiB.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/synth",
+        categories: Sequence[str] | None = None,
+        image_size: int = 128,
+        batch_size: int = 8,
+        num_workers: int = 0,
+        points: int = 2500,
+        queries: int = 2048,
+        views: int = 4,
+        view_size: int | None = None,
+        train_view: int | Literal["random"] = "random",
+        eval_view: int = 0,
+        seed: int = 0,
+        build: Literal["never", "synth"] = "never",
+        embedded_count: int = EMBEDDED_COUNT,
+        cache_mib: int = 1024,
+    ) -> None:
+        super().__init__()
+        sizes = {"image_size": image_size, "batch_size": batch_size, "points": points, "queries": queries}
+        sizes |= {"views": views, "embedded_count": embedded_count}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ReconlabError(f"data.{name} is {value}: choose at least 1.")
+        for name, value in {"num_workers": num_workers, "seed": seed, "cache_mib": cache_mib}.items():
+            if value < 0:
+                raise ReconlabError(f"data.{name} is {value}: choose at least 0.")
+        if view_size is not None and view_size < 1:
+            raise ReconlabError(f"data.view_size is {view_size}: choose at least 1, or null.")
+        self.root = Path(root)
+        self.only = list(categories) if categories is not None else None
+        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
+        self.points, self.queries, self.views, self.view_size = points, queries, views, view_size
+        self.train_view, self.eval_view, self.seed = train_view, eval_view, seed
+        self.build, self.embedded_count, self.cache_mib = build, embedded_count, cache_mib
+        self.wanted: dict[str, list[str]] = {}
+        self.items: dict[str, list[Item]] = {}
+        self._datasets: dict[str, ShapeDataset] = {}
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Fields that will be loaded (see ``reconlab.batch.NEEDS``)."""
+        return frozenset(self.wanted)
+
+    def require(self, needs: Iterable[str], who: str) -> None:
+        """Ask for fields of the batch, before ``setup``.
+
+        Args:
+            needs: Names as in ``reconlab.batch.NEEDS``.
+            who: Who needs them, for error messages.
+
+        Raises:
+            ReconlabError: A name does not exist.
+        """
+        for need in needs:
+            if need not in NEEDS:
+                raise ReconlabError(f"{who} needs {need!r}, which no batch has: choose from {', '.join(NEEDS)}.")
+            self.wanted.setdefault(need, [])
+            if who not in self.wanted[need]:
+                self.wanted[need].append(who)
+        self._datasets.clear()
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories in use, sorted; the dataset must exist."""
+        found = files.list_categories(self.root)
+        if self.only is None:
+            return found
+        missing = [c for c in self.only if c not in found]
+        if missing:
+            raise ReconlabError(f"{self.root} has no category {missing[0]!r}: it has {', '.join(found)}.")
+        return sorted(set(self.only))
+
+    def prepare_data(self) -> None:
+        """Build the embedded set if asked to (one process does it, and the others wait)."""
+        if self.build == "synth":
+            ensure_embedded(self.root, None, self.embedded_count)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the lists and see that the dataset can meet every need.
+
+        Raises:
+            ReconlabError: The dataset or a category is missing or empty, or a need cannot be met.
+        """
+        categories = self.categories
+        self.items = {s: find_items(self.root, s, categories) for s in files.SPLITS}
+        everything = [i for s in files.SPLITS for i in self.items[s]]
+        present = {i.category for i in everything}
+        for category in categories:
+            if category not in present:
+                raise ReconlabError(f"The category {self.root / category} is empty: its split lists name no shape.")
+        used = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
+        for split in used.get(stage or "", ()):
+            if not self.items[split]:
+                raise ReconlabError(
+                    f"The {split} split of {self.root} is empty: its {split}.lst files name no shape."
+                )
+        lacking = missing_files(everything, self.needs)
+        if lacking is not None:
+            need, path = lacking
+            raise ReconlabError(
+                f"{' and '.join(self.wanted[need])} needs {need!r}, but the dataset {self.root} lacks {path}: "
+                "rebuild it with `reconlab data build`, or choose another loss, metric or dataset."
+            )
+        self._datasets.clear()
+
+    def dataset(self, split: str) -> ShapeDataset:
+        """The samples of a split, in the order of its lists."""
+        if split not in self._datasets:
+            if split not in self.items:
+                self.setup()
+            view = self.train_view if split == "train" else self.eval_view
+            loading = Loading(
+                self.needs, self.image_size, self.points, self.queries, self.views, self.view_size, view, self.seed
+            )
+            self._datasets[split] = ShapeDataset(self.items[split], loading, self.cache_mib << 20)
+        return self._datasets[split]
+
+    def loader(self, split: str) -> DataLoader[Batch]:
+        """The batches of a split: shuffled for training, each sample exactly once otherwise."""
+        data, train = self.dataset(split), split == "train"
+        rank, world = 0, 1
+        if self.trainer is not None:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+        # Not fork: a forked worker would inherit thread pools of torch and numba, which may hang there.
+        context = None
+        if self.num_workers:
+            methods = torch.multiprocessing.get_all_start_methods()
+            context = "forkserver" if "forkserver" in methods else "spawn"
+        return DataLoader(
+            data,  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(data), train, self.seed, rank, world),
+            # A last batch of one would break BatchNorm in training; a set smaller than a batch is used whole.
+            drop_last=train and -(-len(data) // world) > self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            worker_init_fn=_start_worker,
+            multiprocessing_context=context,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches."""
+        return self.loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation batches."""
+        return self.loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test batches."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test batches."""
+        return self.loader("test")
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch as a whole."""
+        return batch.to(device)
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> Batch:
+    """Samples of :class:`ShapeDataset` with equal fields -> a batch."""
+    batch = Batch(ids=[s["id"] for s in samples], categories=[s["category"] for s in samples])
+    first = samples[0]
+    if "image" in first:
+        batch.images = torch.stack([s["image"] for s in samples])
+    if "camera" in first:
+        batch.cameras = Cameras.stack([s["camera"] for s in samples])
+    if "views" in first:
+        shapes = {tuple(s["views"][1].shape) for s in samples}
+        if len(shapes) > 1:
+            raise ReconlabError("The supervision views of this dataset have different sizes: set data.view_size.")
+        batch.views = Views(
+            Cameras.stack([s["views"][0] for s in samples]),
+            torch.stack([s["views"][1] for s in samples]),
+            torch.stack([s["views"][2] for s in samples]),
+        )
+    for field in dataclass_fields(Batch):
+        if isinstance(first.get(field.name), torch.Tensor):
+            setattr(batch, field.name, torch.stack([s[field.name] for s in samples]))
+    if "mesh" in first:
+        batch.mesh = Mesh.from_list([s["mesh"] for s in samples])
+    return batch
+
+
+def _start_worker(_: int) -> None:
+    from reconlab.threads import limit_threads
+
+    limit_threads(1)

@@ -1,0 +1,283 @@
+"""Reading the shapes of a built dataset: only what is needed, seeded per (seed, epoch, sample), decoded once."""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from reconlab.cameras import Cameras
+from reconlab.datasets import format as files
+from reconlab.errors import ReconlabError
+
+Arrays = dict[str, np.ndarray]
+
+FILES: dict[str, tuple[str, ...]] = {
+    "images": (files.VIEWS,),
+    "cameras": (files.CAMERAS,),
+    "views": (files.VIEWS, files.CAMERAS),
+    "surface": (files.POINTCLOUD,),
+    "voxels": (files.VOXELS,),
+    "occupancy": (files.POINTS,),
+    "mesh": (files.MESH,),
+}
+"""The files that answer each need."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One shape of a dataset: its category, its id, and its folder."""
+
+    category: str
+    id: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How samples are made of shapes.
+
+    Attributes:
+        needs: Fields of the batch to load.
+        image_size: Side of the input image.
+        points: Surface points per sample.
+        queries: Occupancy points per sample.
+        views: Supervision views per sample; the first is the input image's.
+        view_size: Side of the supervision views; None for their size on disk.
+        input_view: Index of the input view, or ``random``.
+        seed: Of all choices.
+    """
+
+    needs: frozenset[str]
+    image_size: int
+    points: int
+    queries: int
+    views: int
+    view_size: int | None
+    input_view: int | Literal["random"]
+    seed: int
+
+
+def find_items(root: Path, split: str, categories: Sequence[str]) -> list[Item]:
+    """The shapes that the split lists of the categories name.
+
+    Raises:
+        ReconlabError: A list names a shape without a folder.
+    """
+    items = []
+    for category in categories:
+        path = root / category / f"{split}.lst"
+        for name in files.read_list(path) if path.exists() else []:
+            folder = root / category / name
+            if not folder.is_dir():
+                raise ReconlabError(f"{path} names {name!r}, but {folder} does not exist: rebuild, or edit the list.")
+            items.append(Item(category, name, folder))
+    return items
+
+
+def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, Path] | None:
+    """The first need, and file, that some shape lacks; None if all is there."""
+    for item in items:
+        for need in sorted(needs):
+            for name in FILES[need]:
+                if not (item.folder / name).exists():
+                    return need, item.folder / name
+    return None
+
+
+class Cache:
+    """Decoded arrays in memory, the least recently used thrown out beyond a bound."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used = limit, 0
+        self.entries: OrderedDict[Path, Arrays] = OrderedDict()
+
+    def get(self, path: Path, read: Callable[[Path], Arrays]) -> Arrays:
+        """The arrays of ``path``, read if they are not here."""
+        if path in self.entries:
+            self.entries.move_to_end(path)
+            return self.entries[path]
+        arrays = read(path)
+        size = sum(a.nbytes for a in arrays.values())
+        if size <= self.limit:
+            self.entries[path] = arrays
+            self.used += size
+            while self.used > self.limit:
+                _, old = self.entries.popitem(last=False)
+                self.used -= sum(a.nbytes for a in old.values())
+        return arrays
+
+    def __getstate__(self) -> dict[str, Any]:  # a data-loader worker starts with an empty one
+        return {"limit": self.limit, "used": 0, "entries": OrderedDict()}
+
+
+class ShapeDataset(Dataset[dict[str, Any]]):
+    """Samples of a list of shapes. Indexed by ``(epoch, index)``: the same pair always gives the same sample."""
+
+    def __init__(self, items: Sequence[Item], loading: Loading, cache_bytes: int = 1 << 30) -> None:
+        self.items = list(items)
+        self.loading = loading
+        self.cache = Cache(cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+        epoch, index = (0, key) if isinstance(key, int) else key
+        item, how = self.items[index], self.loading
+        # One stream per kind of content: what else is loaded changes nothing.
+        name = zlib.crc32(f"{item.category}/{item.id}".encode())
+
+        def rng(stream: int) -> np.random.Generator:
+            return np.random.default_rng([how.seed, epoch, name, stream])
+
+        sample: dict[str, Any] = {"id": item.id, "category": item.category}
+        if how.needs & {"images", "cameras", "views"}:
+            sample |= self._pictures(item, rng(0))
+        if "surface" in how.needs:
+            cloud = self.cache.get(item.folder / files.POINTCLOUD, _read_cloud)
+            pick = choose(len(cloud["points"]), how.points, rng(1))
+            sample["points"], sample["normals"] = (_floats(cloud[k][pick]) for k in ("points", "normals"))
+        if "voxels" in how.needs:
+            sample["voxels"] = _floats(self.cache.get(item.folder / files.VOXELS, _read_voxels)["voxels"])
+        if "occupancy" in how.needs:
+            asked = self.cache.get(item.folder / files.POINTS, _read_queries)
+            pick = choose(len(asked["points"]), how.queries, rng(2))
+            sample["query_points"] = _floats(asked["points"][pick])
+            sample["query_occupancies"] = _floats(asked["occupancies"][pick])
+        if "mesh" in how.needs:
+            mesh = self.cache.get(item.folder / files.MESH, _read_mesh)
+            sample["mesh"] = (_floats(mesh["vertices"]), torch.from_numpy(mesh["faces"].astype(np.int64)))
+        return sample
+
+    def _pictures(self, item: Item, rng: np.random.Generator) -> dict[str, Any]:
+        how, folder = self.loading, item.folder / files.VIEWS
+        available = self.cache.get(folder, _list_views)["count"].item()
+        wanted = max(1, how.views) if "views" in how.needs else 1
+        if wanted > available:
+            raise ReconlabError(
+                f"views is {wanted}, but {folder} has {available} pictures: lower data.views, or rebuild."
+            )
+        first = int(rng.integers(available)) if how.input_view == "random" else how.input_view
+        if not 0 <= first < available:
+            raise ReconlabError(f"The input view is {first}, but {folder} has views 0 to {available - 1}.")
+        others = [i for i in range(available) if i != first]
+        if how.input_view == "random":
+            others = [others[i] for i in rng.permutation(len(others))]
+        chosen = [first, *others[: wanted - 1]]
+        out: dict[str, Any] = {}
+        if how.needs & {"cameras", "views"}:
+            rig = self.cache.get(item.folder / files.CAMERAS, _read_cameras)
+            if len(rig["t"]) < available:
+                raise ReconlabError(
+                    f"{item.folder / files.CAMERAS} has {len(rig['t'])} cameras for {available} pictures: rebuild this shape."
+                )
+            cameras = Cameras(*(_floats(rig[k][chosen]) for k in ("R", "t", "focal", "centre")))
+            if "cameras" in how.needs:
+                out["camera"] = cameras[0]
+        if "views" in how.needs:
+            pictures = [self._picture(folder / f"{i:03d}.png", how.view_size) for i in chosen]
+            sizes = {tuple(p.shape) for p in pictures}
+            if len(sizes) > 1:
+                raise ReconlabError(f"The pictures in {folder} have different sizes: set data.view_size.")
+            stack = torch.stack(pictures)
+            out["views"] = (cameras, stack[:, 3], on_white(stack))
+        if "images" in how.needs:
+            out["image"] = on_white(self._picture(folder / f"{first:03d}.png", how.image_size))
+        return out
+
+    def _picture(self, path: Path, size: int | None) -> Tensor:
+        return resize(self.cache.get(path, _read_picture)["rgba"], size)
+
+
+def choose(available: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """``count`` indices below ``available``: without repetition if there are enough."""
+    return rng.choice(available, count, replace=count > available)
+
+
+def resize(rgba: np.ndarray, size: int | None) -> Tensor:
+    """``(H, W, 4)`` uint8, straight alpha -> ``(4, S, S)`` float in [0, 1], colour multiplied by alpha.
+
+    Colours are resampled multiplied by alpha, so that the hidden colour of transparent pixels cannot bleed in.
+    """
+    image = torch.from_numpy(rgba.astype(np.float32) / 255.0).permute(2, 0, 1)
+    image = torch.cat([image[:3] * image[3:], image[3:]])
+    if size is not None and image.shape[1:] != (size, size):
+        image = torch.nn.functional.interpolate(
+            image[None], size=(size, size), mode="bilinear", align_corners=False, antialias=True
+        )[0].clamp(0, 1)
+    return image
+
+
+def on_white(image: Tensor) -> Tensor:
+    """``(..., 4, H, W)`` premultiplied RGBA -> ``(..., 3, H, W)`` on white."""
+    return (image[..., :3, :, :] + 1.0 - image[..., 3:, :, :]).clamp(0, 1)
+
+
+def _floats(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _finite(path: Path, arrays: Arrays, **shapes: tuple[int | None, ...]) -> Arrays:
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.ndim != len(shape) or any(s is not None and s != n for s, n in zip(shape, array.shape, strict=True)):
+            raise ReconlabError(f"{path}: {name} has shape {array.shape}, expected {shape}: rebuild this shape.")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ReconlabError(f"{path}: {name} has numbers that are not finite: rebuild this shape.")
+    return arrays
+
+
+def _read_cloud(path: Path) -> Arrays:
+    arrays = _finite(path, files.read_npz(path, "points", "normals"), points=(None, 3), normals=(None, 3))
+    if len(arrays["points"]) == 0 or len(arrays["points"]) != len(arrays["normals"]):
+        raise ReconlabError(
+            f"{path} has {len(arrays['points'])} points and {len(arrays['normals'])} normals: rebuild this shape."
+        )
+    return arrays
+
+
+def _read_queries(path: Path) -> Arrays:
+    arrays = _finite(path, files.read_npz(path, "points", "occupancies"), points=(None, 3))
+    inside = files.unpack_occupancies(arrays["occupancies"], len(arrays["points"]))
+    if len(inside) != len(arrays["points"]) or len(inside) == 0:
+        raise ReconlabError(
+            f"{path} has {len(arrays['points'])} points and {len(inside)} occupancies: rebuild this shape."
+        )
+    return {"points": arrays["points"], "occupancies": inside}
+
+
+def _read_voxels(path: Path) -> Arrays:
+    return {"voxels": files.read_binvox(path)}
+
+
+def _read_mesh(path: Path) -> Arrays:
+    arrays = _finite(path, files.read_npz(path, "vertices", "faces"), vertices=(None, 3), faces=(None, 3))
+    faces = arrays["faces"]
+    if len(faces) == 0 or faces.min() < 0 or faces.max() >= len(arrays["vertices"]):
+        raise ReconlabError(f"{path} has no faces, or faces of vertices that it does not have: rebuild this shape.")
+    return arrays
+
+
+def _read_cameras(path: Path) -> Arrays:
+    arrays = files.read_npz(path, "R", "t", "focal", "centre")
+    return _finite(path, arrays, R=(None, 3, 3), t=(None, 3), focal=(None, 2), centre=(None, 2))
+
+
+def _read_picture(path: Path) -> Arrays:
+    return {"rgba": files.read_png(path)}
+
+
+def _list_views(path: Path) -> Arrays:
+    count = sum(1 for p in path.glob("*.png"))
+    if count == 0:
+        raise ReconlabError(f"{path} has no pictures 000.png, 001.png, ...: rebuild this shape.")
+    return {"count": np.array(count)}

@@ -169,15 +169,12 @@ def _corner_maps(mask: Tensor, scales: int) -> Tensor:
     if scales < 1:
         raise ReconlabError(f"DRWR: scales is {scales}; expected at least 1.")
     size = mask.shape[-1]
-    at = torch.arange(size, device=mask.device)
+    padded = F.pad(mask[:, None], (scales,) * 4, mode="replicate")[:, 0]  # positions clamped to the border
     corners = mask.new_zeros(mask.shape[0], 4, size, size)
     for r in range(scales):
-        low, high = (at - r).clamp_min(0), (at + 1 + r).clamp_max(size - 1)
-        rows_low, rows_high = mask[:, low], mask[:, high]
-        for c, part in enumerate(
-            (rows_low[..., low], rows_low[..., high], rows_high[..., low], rows_high[..., high])
-        ):
-            corners[:, c] += part
+        low, high = slice(scales - r, scales - r + size), slice(scales + 1 + r, scales + 1 + r + size)
+        for c, (rows, columns) in enumerate(((low, low), (low, high), (high, low), (high, high))):
+            corners[:, c] += padded[:, rows, columns]
     return corners / scales
 
 
@@ -190,7 +187,7 @@ def _cached_fields(images: Tensor, kind: str) -> Tensor:
     """Distance fields ``(M, V, V)``, on the images' device; remembered by content."""
     global _cache_bytes
     host = images.cpu().numpy()
-    keys = [(_digest(image), kind, image.shape[0]) for image in host]
+    keys = [(_digest(image if kind == "released" else image > 0.5), kind, image.shape[0]) for image in host]
     with _lock:
         known = {key: _cache[key] for key in keys if key in _cache}
         for key in known:

@@ -27,6 +27,7 @@ HALF = np.float32(0.5)
 ONE = np.float32(1.0)
 FLOOR = np.float32(-100.0)  # exponents of 2 below this are as good as 0 and stay clear of denormals
 TINY = np.float32(1e-24)  # keeps 1/d finite between equal points, whose difference vector is 0
+FAR = np.float32(1e15)  # positions beyond it would overflow when squared; they feel no force anyway
 LOG2_E = math.log2(math.e)
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 
@@ -50,19 +51,29 @@ def _exp2(y):
     return e * _as_float(np.int32((n + np.int32(127)) << np.int32(23)))
 
 
-ROW = "(float32[::1], float32[::1], float32[::1], float32[::1], float32[::1], float32[::1], {0}, {0}, {0}, {0})"
-ROW = "Tuple((float32, float32, float32))" + ROW.format("float32")
+@numba.njit(nogil=True, cache=True, inline="always")
+def _bounded(value):
+    return min(max(value, -FAR), FAR)
+
+
+ROW = (
+    "Tuple((float32, float32, float32))(float32[::1], float32[::1], float32[::1], float32[::1], float32[::1], "
+    "float32[::1], float32, float32, float32, float32, float32)"
+)
 
 
 @numba.njit(ROW, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _pairs_distance(x, y, a, b, ux, uy, xj, yj, aj, bj):
-    """Pairs of one point with those that follow it: their sum, the force on it, the reactions into ux, uy."""
+def _pairs_distance(x, y, a, b, ux, uy, xj, yj, aj, bj, scale):
+    """Pairs of one point with those that follow it: their sum, the force on it, the reactions into ux, uy.
+
+    Distances are scaled after the subtraction, which is exact for close points: their direction matters.
+    """
     s, gx, gy = np.float32(0), np.float32(0), np.float32(0)
     for k in range(x.shape[0]):
         dx = x[k] - xj
         dy = y[k] - yj
         d = math.sqrt(dx * dx + dy * dy + TINY)
-        c = (a[k] * bj + aj * b[k]) * _exp2(max(-d, FLOOR))
+        c = (a[k] * bj + aj * b[k]) * _exp2(max(-scale * d, FLOOR))
         s += c
         q = c * (ONE / d)
         tx = q * dx
@@ -75,13 +86,13 @@ def _pairs_distance(x, y, a, b, ux, uy, xj, yj, aj, bj):
 
 
 @numba.njit(ROW, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _pairs_square(x, y, a, b, ux, uy, xj, yj, aj, bj):
+def _pairs_square(x, y, a, b, ux, uy, xj, yj, aj, bj, scale):
     """As above with squared distances."""
     s, gx, gy = np.float32(0), np.float32(0), np.float32(0)
     for k in range(x.shape[0]):
         dx = x[k] - xj
         dy = y[k] - yj
-        c = (a[k] * bj + aj * b[k]) * _exp2(max(-(dx * dx + dy * dy), FLOOR))
+        c = (a[k] * bj + aj * b[k]) * _exp2(max(-scale * (dx * dx + dy * dy), FLOOR))
         s += c
         tx = c * dx
         ty = c * dy
@@ -100,25 +111,24 @@ def repulsion(points, row, column, sigma, squared, by_points):
     count = 0
     for j in range(points.shape[0]):
         count += row[j] != 0.0 or column[j] != 0.0
-    # Scaled so that the kernel is 2^-distance.
-    scale = math.sqrt(LOG2_E / sigma) if squared else LOG2_E / sigma
-    back = 2.0 / (sigma * scale) if squared else 1.0 / sigma
+    scale = np.float32(LOG2_E / sigma)
+    back = np.float32(2.0 / sigma if squared else 1.0 / sigma)
     x, y = np.empty(count, np.float32), np.empty(count, np.float32)
     a, b = np.empty(count, np.float32), np.empty(count, np.float32)
     ux, uy = np.zeros(count, np.float32), np.zeros(count, np.float32)
     at = 0
     for j in range(points.shape[0]):
         if row[j] != 0.0 or column[j] != 0.0:
-            x[at], y[at] = scale * points[j, 0], scale * points[j, 1]
+            x[at], y[at] = _bounded(points[j, 0]), _bounded(points[j, 1])
             a[at], b[at] = row[j], column[j]
             at += 1
     total = 0.0
     for j in range(count):
         n = j + 1
         if squared:
-            s, gx, gy = _pairs_square(x[n:], y[n:], a[n:], b[n:], ux[n:], uy[n:], x[j], y[j], a[j], b[j])
+            s, gx, gy = _pairs_square(x[n:], y[n:], a[n:], b[n:], ux[n:], uy[n:], x[j], y[j], a[j], b[j], scale)
         else:
-            s, gx, gy = _pairs_distance(x[n:], y[n:], a[n:], b[n:], ux[n:], uy[n:], x[j], y[j], a[j], b[j])
+            s, gx, gy = _pairs_distance(x[n:], y[n:], a[n:], b[n:], ux[n:], uy[n:], x[j], y[j], a[j], b[j], scale)
         total += s + np.float64(a[j]) * b[j]
         ux[j] += gx
         uy[j] += gy
@@ -132,28 +142,28 @@ def repulsion(points, row, column, sigma, squared, by_points):
     return total
 
 
-SUMS = "Tuple((float32, float32))(float32[::1], float32[::1], float32[::1], float32[::1], float32, float32)"
+SUMS = "Tuple((float32, float32))(float32[::1], float32[::1], float32[::1], float32[::1], float32, float32, float32)"
 
 
 @numba.njit(SUMS, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _sums_distance(x, y, a, b, xj, yj):
+def _sums_distance(x, y, a, b, xj, yj, scale):
     sa, sb = np.float32(0), np.float32(0)
     for k in range(x.shape[0]):
         dx = x[k] - xj
         dy = y[k] - yj
-        e = _exp2(max(-math.sqrt(dx * dx + dy * dy), FLOOR))
+        e = _exp2(max(-scale * math.sqrt(dx * dx + dy * dy), FLOOR))
         sa += a[k] * e
         sb += b[k] * e
     return sa, sb
 
 
 @numba.njit(SUMS, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def _sums_square(x, y, a, b, xj, yj):
+def _sums_square(x, y, a, b, xj, yj, scale):
     sa, sb = np.float32(0), np.float32(0)
     for k in range(x.shape[0]):
         dx = x[k] - xj
         dy = y[k] - yj
-        e = _exp2(max(-(dx * dx + dy * dy), FLOOR))
+        e = _exp2(max(-scale * (dx * dx + dy * dy), FLOOR))
         sa += a[k] * e
         sb += b[k] * e
     return sa, sb
@@ -166,12 +176,12 @@ def _sums_square(x, y, a, b, xj, yj):
 )
 def weight_gradients(points, row, column, sigma, squared, by_row, by_column):
     """One image's gradients by the two weights (only needed when gradients flow through them)."""
-    scale = math.sqrt(LOG2_E / sigma) if squared else LOG2_E / sigma
+    scale = np.float32(LOG2_E / sigma)
     x, y = np.empty(points.shape[0], np.float32), np.empty(points.shape[0], np.float32)
     for j in range(points.shape[0]):
-        x[j], y[j] = scale * points[j, 0], scale * points[j, 1]
+        x[j], y[j] = _bounded(points[j, 0]), _bounded(points[j, 1])
     for j in range(points.shape[0]):
         if squared:
-            by_column[j], by_row[j] = _sums_square(x, y, row, column, x[j], y[j])
+            by_column[j], by_row[j] = _sums_square(x, y, row, column, x[j], y[j], scale)
         else:
-            by_column[j], by_row[j] = _sums_distance(x, y, row, column, x[j], y[j])
+            by_column[j], by_row[j] = _sums_distance(x, y, row, column, x[j], y[j], scale)

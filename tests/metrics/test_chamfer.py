@@ -199,3 +199,13 @@ def test_a_small_cloud_is_taken_whole():
     metric = ChamferDistance(points=2500)
     value = metric.per_sample(PointCloud(pred), Batch(ids=["a"], categories=["x"], points=target))["chamfer_dpc"]
     assert value.item() == pytest.approx(chamfer_distance(pred, target).item(), rel=1e-6)
+
+
+def test_the_training_loss_means_the_same_distance():
+    from reconlab.losses.chamfer import chamfer
+
+    pred, target = torch.rand(2, 40, 3), torch.rand(2, 25, 3)
+    for variant in ("dpc", "atlasnet", "occnet"):
+        settings_ = VARIANTS[variant]
+        loss = chamfer(pred, target, squared=settings_.squared, reduce_directions=settings_.combine)
+        assert torch.allclose(loss, chamfer_distance(pred, target, variant), rtol=1e-5)

@@ -21,7 +21,7 @@ def patch_pairs(
     detector: PiecewiseLinearDetector,
     generator: torch.Generator,
     per_pair: int = 16,
-    jitter: float = 2.0,
+    jitter: float = 3.0,
 ) -> Tensor:
     """Patches around the same surface point in two views, of the render and of its PoI map.
 
@@ -157,15 +157,15 @@ def matching(describe: Callable[[Tensor], Tensor], patches: Tensor, among: int =
         pairs that are nearer than the distance below which 95 % of the right ones are; ``queries``.
     """
     a, b = (describe(patches[:, i].float().unsqueeze(1)) for i in (0, 1))
-    right = hits = queries = 0.0
+    hits = queries = 0
     positive, negative = [], []
     for i in range(0, len(patches) - among + 1, among):
         distance = torch.cdist(a[i : i + among], b[i : i + among])
-        hits += float((distance.argmin(dim=1) == torch.arange(among)).sum())
+        hits += int((distance.argmin(dim=1) == torch.arange(among)).sum())
         queries += among
         positive.append(distance.diagonal())
         negative.append(distance[~torch.eye(among, dtype=torch.bool)])
     threshold = torch.cat(positive).quantile(0.95)
     wrong = sum(float((n < threshold).sum()) for n in negative)
-    right = sum(len(n) for n in negative)
-    return {"top1": hits / queries, "fpr95": wrong / right, "queries": queries}
+    total = sum(len(n) for n in negative)
+    return {"top1": hits / queries, "fpr95": wrong / total, "queries": queries}

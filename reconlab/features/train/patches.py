@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -62,20 +63,13 @@ def view_pairs(meshes: Iterable[Mesh], pairs: int, size: int, generator: torch.G
                     ),
                 ]
             )
-            normals = "flat" if uniform(generator, 0, 1) < 0.7 else "smooth"
-            grey = [
-                soft_rasterize(
-                    mesh,
-                    cameras[i : i + 1].reshape(1, 1),
-                    size,
-                    sigma=1e-4,
-                    gamma=1e-3,
-                    normals=normals,
-                    light=_turned(Light(), generator, 0.13),
-                )
-                for i in range(2)
-            ]
-            depth = render_depth(mesh, cameras.reshape(1, 2), size)[0]
+            normals: Literal["flat", "smooth"] = "flat" if uniform(generator, 0, 1) < 0.7 else "smooth"
+            grey = []
+            for i in range(2):
+                light = _turned(Light(), generator, 0.13)
+                view = soft_rasterize(mesh, cameras[i : i + 1], size, normals=normals, light=light)
+                grey.append(view.silhouette[0, 0] if view.shaded is None else view.shaded[0, 0])
+            depth = render_depth(mesh.vertices, mesh.faces, cameras, size).depth
             yield ViewPair(torch.stack(grey).detach(), depth, cameras)
 
 

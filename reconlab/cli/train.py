@@ -60,6 +60,12 @@ class ReconlabCLI(LightningCLI):
             help="csv: metrics.csv in the run directory; wandb: Weights & Biases as well (offline unless "
             "WANDB_MODE=online).",
         )
+        # Sizes that losses of several configs share, so that one profile can set them: ${scale.…} in a config.
+        parser.add_argument("--scale.render_size", type=int, default=64, help="Side of differentiable renderings.")
+        parser.add_argument("--scale.views", type=int, default=2, help="Rendered views per training step.")
+        parser.add_argument("--scale.radius", type=int, default=0, help="DR-KFS search window, in patches.")
+        parser.add_argument("--scale.points", type=int, default=2500, help="Points that point losses compare.")
+        parser.add_argument("--scale.silhouette_size", type=int, default=64, help="Side of DRWR's silhouettes.")
         parser.add_argument("--save_meshes", type=bool, default=True, help="test: write every predicted mesh.")
 
     def _parse_ckpt_path(self) -> None:

@@ -122,7 +122,7 @@ class Mesh(Shape):
         return torch.linalg.cross(b - a, c - a)
 
     def face_areas(self) -> Tensor:
-        """``(ΣF,)``. Differentiable but at degenerate faces, whose gradient is zero."""
+        """``(ΣF,)``. Differentiable; degenerate and non-finite faces have area and gradient zero."""
         square = self._face_cross().square().sum(-1)
         return torch.where(square > 0, square.clamp_min(1e-30), 1e-30).sqrt() / 2 * (square > 0)
 

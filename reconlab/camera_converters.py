@@ -1,0 +1,143 @@
+"""Cameras of other programs, to and from ours. Every pair of functions is the other's inverse.
+
+===============  ===========================  =============================  =====================================
+program          world                        camera frame                   image
+===============  ===========================  =============================  =====================================
+reconlab         y up, front -z               x right, y down, z forward     [-1, 1], x right, y down
+PyTorch3D        as the mesh                  x left, y up, z forward        NDC [-1, 1], x left, y up; row vectors
+OpenGL           as the mesh                  x right, y up, z backward      NDC [-1, 1], x right, y up
+Blender          z up: (x, -z, y) of the obj  as OpenGL                      as OpenGL
+DPC              Blender's, position only     looks at the origin, no roll   f = 1.875 image widths, distance 2
+Choy (R2N2)      y up                         azimuth, elevation, distance   35 mm lens on a 32 mm sensor
+===============  ===========================  =============================  =====================================
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from reconlab.cameras import DPC_DISTANCE, DPC_FOCAL, Cameras, look_at
+from reconlab.errors import ReconlabError
+
+CHOY_DISTANCE = 1.75  # the unit of the distance column of rendering_metadata.txt
+CHOY_FOCAL = 35.0 / 16.0  # half-widths; Pixel2Mesh's code has 248 pixels of 224, that is 2.214
+
+# Rows: Blender's axes in the object's. Blender imports an .obj (y up) as (x, -z, y).
+_OBJECT_TO_BLENDER = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+class PyTorch3DCameras(NamedTuple):
+    """Arguments of ``PerspectiveCameras(R, T, focal_length, principal_point, in_ndc=True)``, each with ``(N, …)``."""
+
+    R: Tensor
+    T: Tensor
+    focal_length: Tensor
+    principal_point: Tensor
+
+
+def to_pytorch3d(cameras: Cameras) -> PyTorch3DCameras:
+    """PyTorch3D's row-vector convention, ``x_camera = x_world R + T``, for square images."""
+    flip = torch.tensor([-1.0, -1.0, 1.0], device=cameras.device)
+    R = (flip.unsqueeze(-1) * cameras.R).transpose(-1, -2)
+    return PyTorch3DCameras(R, flip * cameras.t, cameras.focal, -cameras.centre)
+
+
+def from_pytorch3d(R: Tensor, T: Tensor, focal_length: Tensor, principal_point: Tensor | None = None) -> Cameras:
+    """The inverse of :func:`to_pytorch3d`; shapes ``(..., 3, 3)``, ``(..., 3)``, ``(..., 2)``, ``(..., 2)``."""
+    flip = torch.tensor([-1.0, -1.0, 1.0], device=R.device)
+    centre = torch.zeros_like(focal_length) if principal_point is None else -principal_point
+    return Cameras(flip.unsqueeze(-1) * R.transpose(-1, -2), flip * T, focal_length, centre)
+
+
+def to_opengl(cameras: Cameras) -> Tensor:
+    """``(..., 4, 4)`` camera-to-world matrices (OpenGL, trimesh, glTF, NeRF)."""
+    flip = torch.tensor([1.0, -1.0, -1.0], device=cameras.device)
+    matrix = torch.zeros(*cameras.shape, 4, 4, device=cameras.device)
+    matrix[..., :3, :3] = cameras.R.transpose(-1, -2) * flip
+    matrix[..., :3, 3] = cameras.position
+    matrix[..., 3, 3] = 1
+    return matrix
+
+
+def from_opengl(matrix: Tensor, focal: Tensor, centre: Tensor | None = None) -> Cameras:
+    """The inverse of :func:`to_opengl`.
+
+    Args:
+        matrix: ``(..., 4, 4)`` rigid camera-to-world matrices.
+        focal: ``(..., 2)`` in image half-widths and half-heights.
+        centre: ``(..., 2)`` in our image coordinates; the image's middle if None.
+
+    Raises:
+        ReconlabError: A matrix is not a rotation and a translation.
+    """
+    rotation = matrix[..., :3, :3]
+    error = (rotation @ rotation.transpose(-1, -2) - torch.eye(3, device=matrix.device)).abs().amax()
+    if not bool(error < 1e-3):
+        raise ReconlabError("from_opengl: the matrices' upper 3×3 part is not a rotation; remove their scale first.")
+    flip = torch.tensor([1.0, -1.0, -1.0], device=matrix.device)
+    R = flip.unsqueeze(-1) * rotation.transpose(-1, -2)
+    t = -(R @ matrix[..., :3, 3:]).squeeze(-1)
+    return Cameras(R, t, focal, torch.zeros_like(focal) if centre is None else centre)
+
+
+def to_blender(cameras: Cameras) -> Tensor:
+    """``(..., 4, 4)`` ``matrix_world`` of a Blender camera that sees the imported .obj as ours sees the object."""
+    world = torch.eye(4, device=cameras.device)
+    world[:3, :3] = _OBJECT_TO_BLENDER
+    return world @ to_opengl(cameras)
+
+
+def from_blender(matrix: Tensor, focal: Tensor, centre: Tensor | None = None) -> Cameras:
+    """The inverse of :func:`to_blender`; focal is ``2 · lens / sensor_width`` for square images."""
+    world = torch.eye(4, device=matrix.device, dtype=matrix.dtype)
+    world[:3, :3] = _OBJECT_TO_BLENDER.T.to(matrix)
+    return from_opengl(world @ matrix, focal, centre)
+
+
+def to_dpc(cameras: Cameras) -> Tensor:
+    """``(..., 3)`` positions in Blender's world, the ``pos`` key of DPC's ``camera_k.mat``.
+
+    Raises:
+        ReconlabError: A camera does not look at the origin without roll: DPC's format cannot say so.
+    """
+    back = from_dpc(_to_blender_point(cameras.position), distance=None)
+    if (back.R - cameras.R).abs().max() > 1e-3:
+        raise ReconlabError("to_dpc: a camera does not look at the origin without roll.")
+    return _to_blender_point(cameras.position)
+
+
+def from_dpc(position: Tensor, distance: float | None = DPC_DISTANCE) -> Cameras:
+    """DPC's cameras from their positions in Blender's world: only the direction counts there, the distance is 2.
+
+    Args:
+        position: ``(..., 3)``.
+        distance: None takes the position's own norm.
+    """
+    eye = position.float() @ _OBJECT_TO_BLENDER.to(position.device)
+    azimuth, elevation, norm = _angles(eye)
+    return look_at(azimuth, elevation, norm if distance is None else distance, DPC_FOCAL)
+
+
+def to_choy(cameras: Cameras) -> Tensor:
+    """``(..., 3)`` azimuth and elevation in degrees and the distance ratio of ``rendering_metadata.txt``."""
+    azimuth, elevation, norm = _angles(cameras.position)
+    return torch.stack([(azimuth - 90) % 360, elevation, norm / CHOY_DISTANCE], -1)
+
+
+def from_choy(azimuth: Tensor, elevation: Tensor, distance_ratio: Tensor, focal: float = CHOY_FOCAL) -> Cameras:
+    """Cameras of ShapeNetRendering (3D-R2N2) from columns 1, 2 and 4 of ``rendering_metadata.txt``."""
+    return look_at(azimuth + 90, elevation, CHOY_DISTANCE * distance_ratio, focal)
+
+
+def _to_blender_point(point: Tensor) -> Tensor:
+    return point @ _OBJECT_TO_BLENDER.T.to(point.device)
+
+
+def _angles(eye: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    norm = eye.norm(dim=-1)
+    azimuth = torch.rad2deg(torch.atan2(eye[..., 0], -eye[..., 2]))
+    elevation = torch.rad2deg(torch.asin((eye[..., 1] / norm.clamp_min(1e-12)).clamp(-1, 1)))
+    return azimuth, elevation, norm

@@ -125,7 +125,7 @@ def shape_content(
             return np.asarray(occupancy(points * scale + loc), bool)
         return inside(points, mesh, ray_seed)
 
-    frame = {"loc": loc.astype(np.float64), "scale": np.float64(scale)}
+    frame = {"loc": np.asarray(loc, np.float64), "scale": np.asarray(scale, np.float64)}
     points, normals = outer_surface(vertices, faces, occupied, sizes.points, rng)
     # Rounded to half precision before the test, so that what is stored is exactly what was tested.
     queries = rng.uniform(-0.5, 0.5, (sizes.queries, 3)).astype(np.float16)

@@ -143,18 +143,18 @@ class ShapeDataset(Dataset[dict[str, Any]]):
         if how.needs & {"images", "cameras", "views"}:
             sample |= self._pictures(item, rng(0))
         if "surface" in how.needs:
-            cloud = self.cache.get(item.folder / files.POINTCLOUD, _read_cloud)
+            cloud = self.cache.get(item.folder / files.POINTCLOUD, read_cloud)
             pick = choose(len(cloud["points"]), how.points, rng(1))
             sample["points"], sample["normals"] = (_floats(cloud[k][pick]) for k in ("points", "normals"))
         if "voxels" in how.needs:
             sample["voxels"] = _floats(self.cache.get(item.folder / files.VOXELS, _read_voxels)["voxels"])
         if "occupancy" in how.needs:
-            asked = self.cache.get(item.folder / files.POINTS, _read_queries)
+            asked = self.cache.get(item.folder / files.POINTS, read_queries)
             pick = choose(len(asked["points"]), how.queries, rng(2))
             sample["query_points"] = _floats(asked["points"][pick])
             sample["query_occupancies"] = _floats(asked["occupancies"][pick])
         if "mesh" in how.needs:
-            mesh = self.cache.get(item.folder / files.MESH, _read_mesh)
+            mesh = self.cache.get(item.folder / files.MESH, read_mesh_arrays)
             sample["mesh"] = (_floats(mesh["vertices"]), torch.from_numpy(mesh["faces"].astype(np.int64)))
         return sample
 
@@ -175,10 +175,11 @@ class ShapeDataset(Dataset[dict[str, Any]]):
         chosen = [first, *others[: wanted - 1]]
         out: dict[str, Any] = {}
         if how.needs & {"cameras", "views"}:
-            rig = self.cache.get(item.folder / files.CAMERAS, _read_cameras)
+            rig = self.cache.get(item.folder / files.CAMERAS, read_cameras)
             if len(rig["t"]) < available:
+                path = item.folder / files.CAMERAS
                 raise ReconlabError(
-                    f"{item.folder / files.CAMERAS} has {len(rig['t'])} cameras for {available} pictures: rebuild this shape."
+                    f"{path} has {len(rig['t'])} cameras for {available} pictures: rebuild this shape."
                 )
             cameras = Cameras(*(_floats(rig[k][chosen]) for k in ("R", "t", "focal", "centre")))
             if "cameras" in how.needs:
@@ -236,7 +237,8 @@ def _finite(path: Path, arrays: Arrays, **shapes: tuple[int | None, ...]) -> Arr
     return arrays
 
 
-def _read_cloud(path: Path) -> Arrays:
+def read_cloud(path: Path) -> Arrays:
+    """Surface points and normals of a ``pointcloud.npz``, verified."""
     arrays = _finite(path, files.read_npz(path, "points", "normals"), points=(None, 3), normals=(None, 3))
     if len(arrays["points"]) == 0 or len(arrays["points"]) != len(arrays["normals"]):
         raise ReconlabError(
@@ -245,7 +247,8 @@ def _read_cloud(path: Path) -> Arrays:
     return arrays
 
 
-def _read_queries(path: Path) -> Arrays:
+def read_queries(path: Path) -> Arrays:
+    """Points and occupancies (bool, unpacked) of a ``points.npz``, verified."""
     arrays = _finite(path, files.read_npz(path, "points", "occupancies"), points=(None, 3))
     inside = files.unpack_occupancies(arrays["occupancies"], len(arrays["points"]))
     if len(inside) != len(arrays["points"]) or len(inside) == 0:
@@ -259,7 +262,8 @@ def _read_voxels(path: Path) -> Arrays:
     return {"voxels": files.read_binvox(path)}
 
 
-def _read_mesh(path: Path) -> Arrays:
+def read_mesh_arrays(path: Path) -> Arrays:
+    """Vertices and faces of a ``mesh.npz``, verified."""
     arrays = _finite(path, files.read_npz(path, "vertices", "faces"), vertices=(None, 3), faces=(None, 3))
     faces = arrays["faces"]
     if len(faces) == 0 or faces.min() < 0 or faces.max() >= len(arrays["vertices"]):
@@ -267,7 +271,8 @@ def _read_mesh(path: Path) -> Arrays:
     return arrays
 
 
-def _read_cameras(path: Path) -> Arrays:
+def read_cameras(path: Path) -> Arrays:
+    """``R``, ``t``, ``focal`` and ``centre`` of a ``cameras.npz``, verified."""
     arrays = files.read_npz(path, "R", "t", "focal", "centre")
     return _finite(path, arrays, R=(None, 3, 3), t=(None, 3), focal=(None, 2), centre=(None, 2))
 

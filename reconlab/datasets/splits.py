@@ -155,12 +155,12 @@ def split(
             room[s] = max(1, room[s])
     out: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for g in order:
-        members = [names[i] for i in np.flatnonzero(groups == g)]
+        members = [names[i] for i in np.flatnonzero(groups == g).tolist()]
         target = next((s for s in ("test", "val") if len(members) <= room[s]), "train")
         if target != "train":
             room[target] -= len(members)
         out[target] += members
-    _no_empty(out, fractions, [[names[i] for i in np.flatnonzero(groups == g)] for g in order])
+    _no_empty(out, fractions, [[names[i] for i in np.flatnonzero(groups == g).tolist()] for g in order])
     return {s: sorted(members) for s, members in out.items()}
 
 

@@ -73,7 +73,7 @@ def _one(root: Path, task: Task) -> str | None:
     return None
 
 
-def _bar(show: bool) -> Any:  # noqa: ANN401 - rich's Progress or nothing
+def _bar(show: bool) -> Any:
     if not show:
         return nullcontext()
     from rich.console import Console

@@ -127,7 +127,7 @@ def run(given: argparse.Namespace) -> None:
 
     def check(net: HardNet, step: int) -> None:
         found = measure(net, held_patches[:512])
-        checks.append({"step": step, **{k: v["top1"] for k, v in found.items()}})
+        checks.append({"step": float(step), **{k: v["top1"] for k, v in found.items()}})
         log.info("held out at %d: %s", step, found)
         save_state(given.out / HARDNET_FILE, net, {"step": step, **card})
 

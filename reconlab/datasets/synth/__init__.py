@@ -50,5 +50,6 @@ def generate(category: str, seed: int) -> SynthShape:
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([zlib.crc32(category.encode()), seed])))
     builder = Builder(category, seed)
     build: Callable[[Builder, Dice], None] = import_module(f"reconlab.datasets.synth.{category}").build
-    build(builder, Dice(rng))
+    stratum = (0.5 + seed * 0.6180339887498949) % 1.0  # golden-ratio sequence: evenly spread in any run of seeds
+    build(builder, Dice(rng, stratum))
     return builder.shape()

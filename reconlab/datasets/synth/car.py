@@ -73,7 +73,7 @@ class _Car:
 
 def build(b: Builder, dice: Dice) -> None:
     """Add the parts of one car to the builder (metres, road at y = 0, nose at -z)."""
-    kind = dice.pick(KINDS)
+    kind = dice.kind(KINDS)
     r = BODY[kind]
     length, height = dice.number(*r.length), dice.number(*r.height)
 
@@ -284,13 +284,14 @@ def _wheels(b: Builder, dice: Dice, c: _Car) -> None:
     color = dice.color(METAL)
     spokes = dice.integer(4, 7) if dice.chance(0.6) else 0
     b.params["spokes"] = spokes
-    profile = np.array([[0, -0.36], [rim, -0.36], [rim + 0.02, -0.5], [0.93, -0.5], [1, -0.34], [1, 0.34], [0.93, 0.5],
-                        [rim + 0.02, 0.5], [rim, 0.36], [0, 0.36]])  # fmt: skip
+    profile = np.array([[0, -0.36], [rim, -0.36], [rim + 0.02, -0.5], [0.93, -0.5], [1, -0.34], [1, 0.34],
+                        [0.93, 0.5],                        [rim + 0.02, 0.5], [rim, 0.36], [0, 0.36]])  # fmt: skip
     tyre = prim.revolve(profile * [r, t], 20)
     turn = prim.rotation([0, 0, 1], -90)  # the axle, y, becomes +x
     x = c.width / 2 - t / 2 - 0.005
     for axle, z in zip(("front", "rear"), c.axles, strict=True):
         solid = tyre.transformed(turn).moved([x, r, z])
+        b.add(f"axle_{axle}", prim.cylinder([-x, r, z], [x, r, z], 0.05, n=8), (60, 60, 64), "axle")
         b.pair(f"wheel_{axle}", solid, RUBBER, "wheel")
         face = x + 0.36 * t
         if spokes:
@@ -325,9 +326,10 @@ def _trim(b: Builder, dice: Dice, c: _Car) -> None:
     grille = [2 * w * dice.number(0.3, 0.44), 0.17 * height, 0.10]
     b.add("grille", prim.rounded_box([0, y_light - 0.02, -half + 0.045], grille, 0.015), (35, 36, 38), "grille")
     side = w * 0.96
-    mirror = prim.rounded_box([side + 0.10, c.belt + 0.06, c.cowl + 0.32], [0.2, 0.13, 0.09], 0.03)
+    mirror = prim.rounded_box([side + 0.06, c.belt + 0.03, c.cowl + 0.32], [0.28, 0.13, 0.09], 0.03)
     b.pair("mirror", mirror, c.paint if dice.chance(0.6) else dark)
-    sill = prim.box([w - 0.09, c.clearance - 0.02, c.axles[0] + 1.35 * c.wheel], [w - 0.004, c.clearance + 0.1, c.axles[1] - 1.35 * c.wheel])  # fmt: skip
+    low = [w - 0.09, c.clearance - 0.02, c.axles[0] + 1.35 * c.wheel]
+    sill = prim.box(low, [w - 0.004, c.clearance + 0.1, c.axles[1] - 1.35 * c.wheel])
     b.pair("sill", sill, dark)
     closed = b.params["roof"] == "closed"
     extras = []
@@ -335,9 +337,10 @@ def _trim(b: Builder, dice: Dice, c: _Car) -> None:
         extras.append("roof_rack")
         a, e = c.roof[0] + 0.25, c.roof[1] - 0.25
         x = 0.5 * w
-        rail = prim.tube([[x, c.height - 0.05, a], [x, c.height + 0.035, a + 0.08], [x, c.height + 0.035, e - 0.08], [x, c.height - 0.05, e]], 0.025, 6)  # fmt: skip
+        up, down = c.height + 0.035, c.height - 0.05
+        rail = prim.tube([[x, down, a], [x, up, a + 0.08], [x, up, e - 0.08], [x, down, e]], 0.025, 6)
         b.pair("roof_rail", rail, (60, 60, 64))
-    if c.kind == "sports" and dice.chance(0.5) or c.kind in ("sedan", "hatchback") and dice.chance(0.12):
+    if (c.kind == "sports" and dice.chance(0.5)) or (c.kind in ("sedan", "hatchback") and dice.chance(0.12)):
         extras.append("spoiler")
         deck, z = c.belt - 0.06, half - 0.22
         if c.kind == "hatchback":

@@ -1,12 +1,14 @@
 """Procedural lamps: floor, table, arm, pendant and chandelier kinds, wall lamps, with many shades and bases."""
 
+# ruff: noqa: RUF005 (sums of an array and a list, not concatenations)
+
 from __future__ import annotations
 
 import numpy as np
 
 from reconlab.datasets.synth import primitives as prim
+from reconlab.datasets.synth.lamp_shade import BULB, lamp_shade, pick_style, round_base, tripod
 from reconlab.datasets.synth.parts import BRASS, METAL, PLASTIC, WOOD, Builder, Color, Dice, shade
-from reconlab.datasets.synth.primitives import Array
 
 KINDS = {"table": 0.34, "floor": 0.23, "arm": 0.16, "pendant": 0.15, "chandelier": 0.07, "wall": 0.05}
 SHADES: tuple[Color, ...] = (
@@ -16,12 +18,11 @@ SHADES: tuple[Color, ...] = (
 CERAMIC: tuple[Color, ...] = (
     (60, 100, 140), (220, 215, 205), (100, 130, 110), (170, 110, 80), (50, 52, 60), (150, 90, 100), (200, 180, 90),
 )  # fmt: skip
-BULB: Color = (255, 246, 214)
 
 
 def build(b: Builder, dice: Dice) -> None:
     """Add the parts of one lamp to the builder (metres; pendants hang from y = 0, the others stand on it)."""
-    kind = dice.pick(KINDS)
+    kind = dice.kind(KINDS)
     b.params["kind"] = kind
     {
         "table": _table,
@@ -31,132 +32,6 @@ def build(b: Builder, dice: Dice) -> None:
         "chandelier": _chandelier,
         "wall": _wall,
     }[kind](b, dice)
-
-
-def _shade_profile(dice: Dice, style: str, radius: float, height: float) -> Array:
-    """Outer profile (radius, y) from the lower rim, y = 0, to the upper one."""
-    top = {"cone": dice.number(0.28, 0.5), "drum": dice.number(0.85, 1.0), "empire": dice.number(0.55, 0.75)}
-    if style in top:
-        return np.array([[radius, 0.0], [top[style] * radius, height]])
-    a = np.linspace(0, 1, 7)
-    if style == "dome":
-        angle = a * np.radians(dice.number(68, 80))
-        return np.stack([radius * np.cos(angle), height * np.sin(angle) / np.sin(angle[-1])], 1)
-    return np.stack([radius * (0.32 + 0.68 * (1 - a) ** dice.number(1.8, 3.0)), height * a], 1)  # bell
-
-
-def _shade(b: Builder, dice: Dice, prefix: str, at: Array, radius: float, style: str, color: Color,
-           matrix: Array | None = None, hangs: bool = True) -> float:  # fmt: skip
-    """Add a shade whose attachment is `at`, with a bulb and what carries it; returns the shade's height.
-
-    Args:
-        b: where parts go.
-        dice: random draws.
-        prefix: start of the parts' names.
-        at: (3,) attachment: the top of the shade if it hangs, else its lower middle on the post.
-        radius: of the largest rim.
-        style: cone, drum, empire, dome, bell, sphere or square.
-        color: of the shade.
-        matrix: (3, 3) rotation about `at`, for tilted heads.
-        hangs: whether the shade hangs from `at`.
-    """
-    name = f"{prefix}shade"
-    turn = np.eye(3) if matrix is None else matrix
-    thick = max(0.045 * radius, 0.004)
-
-    def put(part: str, solid: prim.Solid, c: Color, kind: str) -> None:
-        b.add(part, solid.transformed(turn).moved(at), c, kind)
-
-    if style == "sphere":
-        y = -0.97 * radius if hangs else 0.97 * radius
-        put(name, prim.ellipsoid([0, y, 0], [radius, radius, radius], 18, 9), color, "shade")
-        return 2 * radius
-    ratio = {"cone": (0.75, 1.2), "drum": (0.8, 1.5), "empire": (0.9, 1.5), "dome": (0.6, 0.95), "bell": (0.7, 1.1),
-             "square": (0.8, 1.5)}[style]  # fmt: skip
-    height = radius * dice.number(*ratio)
-    n = 20
-    if style == "square":
-        n, top = 4, dice.number(0.5, 1.0)
-        profile = np.array([[radius, 0.0], [top * radius, height]])
-    else:
-        profile = _shade_profile(dice, style, radius, height)
-    low = -height if hangs else -0.35 * height  # a standing shade reaches below the post's end
-    solid = prim.shell(profile + [0, low], thick, n)
-    if style == "square":
-        solid = solid.transformed(prim.rotation([0, 1, 0], 45))
-    put(name, solid, color, "shade")
-    rim = float(profile[-1, 0])
-    end = low + height
-    if hangs:  # a cap that closes the top and takes the cord
-        cap = [[0, end - 0.12 * radius], [rim, end - 0.05 * radius], [rim * 0.98, end], [0.16 * radius, end + 0.1 * radius], [0, end + 0.1 * radius]]  # fmt: skip
-        if style == "square":
-            put(
-                f"{prefix}cap",
-                prim.box([-0.72 * rim, end - 0.06, -0.72 * rim], [0.72 * rim, end - 0.01, 0.72 * rim]),
-                shade(color, 0.7),
-                "cap",
-            )
-        else:
-            put(f"{prefix}cap", prim.revolve(cap, n), shade(color, 0.7), "cap")
-        centre = end - 0.34 * radius
-        socket = [[0, centre], [0, end - 0.04 * radius]]
-    else:
-        centre = 0.16 * height
-        socket = [[0, -0.05 * radius], [0, end - 0.05 * height]]
-        for k, a in enumerate((0.0, 2 * np.pi / 3, 4 * np.pi / 3)):  # the spider that carries the shade
-            y = end - 0.08 * height
-            d = np.array([np.cos(a), 0, np.sin(a)]) * (rim - 0.4 * thick) * (0.72 if style == "square" else 1.0)
-            put(
-                f"{prefix}spider_{k}",
-                prim.cylinder([0, y, 0], d + [0, y, 0], max(0.012 * radius, 0.002), n=6),
-                (90, 90, 92),
-                "spider",
-            )
-    post = prim.cylinder([0, socket[0][1], 0], [0, socket[1][1], 0], 0.06 * radius, n=8)
-    put(f"{prefix}socket", post, (90, 90, 92), "socket")
-    bulb = min(0.16 * radius, 0.04)
-    put(f"{prefix}bulb", prim.ellipsoid([0, centre, 0], [bulb, 1.3 * bulb, bulb], 10, 5), BULB, "bulb")
-    return height
-
-
-def _round_base(b: Builder, dice: Dice, radius: float, color: Color) -> float:
-    """Flat base plate; returns its height."""
-    h = dice.number(0.08, 0.2) * radius
-    style = dice.pick({"disc": 0.5, "dome": 0.3, "square": 0.2})
-    b.params["base"] = style
-    if style == "square":
-        b.add(
-            "base", prim.slab(prim.rectangle(1.7 * radius, 1.7 * radius, 0.1 * radius), 0, h, 0.3 * h), color, "base"
-        )
-    elif style == "disc":
-        b.add("base", prim.slab(prim.circle(24) * radius, 0, h, 0.35 * h, 2), color, "base")
-    else:
-        a = np.linspace(0, 1, 5)
-        arc = np.stack([radius * (0.12 + 0.88 * np.cos(a * np.pi / 2)), 0.012 + h * 2 * np.sin(a * np.pi / 2)], 1)
-        h *= 2
-        b.add(
-            "base", prim.revolve(np.concatenate([[[0, 0], [radius, 0]], arc, [[0, arc[-1, 1]]]]), 22), color, "base"
-        )
-    return h
-
-
-def _tripod(b: Builder, dice: Dice, height: float, reach: float, color: Color, thick: float) -> None:
-    count = 3 if dice.chance(0.85) else 4
-    for i in range(count):
-        a = 2 * np.pi * i / count - np.pi / 2
-        d = np.array([np.cos(a), 0.0, np.sin(a)])
-        top = np.array([0, height, 0]) + 0.12 * reach * d
-        b.add(f"leg_{i}", prim.cylinder(top, reach * d, thick, 0.6 * thick, n=10), color, "leg", top)
-    hub = prim.cylinder([0, height - 1.5 * thick, 0], [0, height + 1.5 * thick, 0], 0.12 * reach + 1.4 * thick, n=14)
-    b.add("hub", hub, color, "hub")
-    b.params.update(base="tripod", legs=count)
-
-
-def _style(dice: Dice, weights: dict[str, float] | None = None) -> str:
-    return dice.pick(
-        weights
-        or {"cone": 0.12, "drum": 0.28, "empire": 0.28, "dome": 0.08, "bell": 0.1, "sphere": 0.07, "square": 0.07}
-    )
 
 
 def _table(b: Builder, dice: Dice) -> None:
@@ -178,7 +53,7 @@ def _table(b: Builder, dice: Dice) -> None:
         profile = np.concatenate([[[0, 0]], np.stack([r, u * height], 1), [[0, height]]])
         b.add("body", prim.revolve(profile, 20), color, "body")
     elif body == "stack":
-        y = _round_base(b, dice, 0.09, metal)
+        y = round_base(b, dice, 0.09, metal)
         count = dice.integer(2, 5)
         size = (height - y) / (2 * count) * 1.06
         square = dice.chance(0.3)
@@ -191,7 +66,7 @@ def _table(b: Builder, dice: Dice) -> None:
             b.add(f"ball_{k}", solid, color, "body")
         top = y + 2 * size * count / 1.06
     elif body == "tripod":
-        _tripod(b, dice, height, dice.number(0.11, 0.16), dice.color(WOOD), dice.number(0.008, 0.014))
+        tripod(b, dice, height, dice.number(0.11, 0.16), dice.color(WOOD), dice.number(0.008, 0.014))
     elif body == "block":
         b.params["base"] = "block"
         w, d = dice.number(0.08, 0.16), dice.number(0.06, 0.12)
@@ -199,7 +74,7 @@ def _table(b: Builder, dice: Dice) -> None:
         b.add("body", prim.slab(outline, 0, height, 0.006), color, "body")
     else:
         base = dice.number(0.075, 0.11)
-        y = _round_base(b, dice, base, metal)
+        y = round_base(b, dice, base, metal)
         r0 = dice.number(0.008, 0.022)
         u = np.linspace(0, 1, 9)
         knobs = np.where(np.isin(np.arange(9), [2, 4, 6]) & dice.chance(0.4), 1.7, 1.0)
@@ -211,9 +86,9 @@ def _table(b: Builder, dice: Dice) -> None:
         top = height - 0.01
     neck = dice.number(0.03, 0.06)
     b.add("neck", prim.cylinder([0, top - 0.015, 0], [0, top + neck, 0], 0.009, n=10), metal, "pole")
-    style = _style(dice)
+    style = pick_style(dice)
     b.params["shade"] = style
-    _shade(
+    lamp_shade(
         b,
         dice,
         "",
@@ -235,10 +110,10 @@ def _floor(b: Builder, dice: Dice) -> None:
     radius = dice.number(0.15, 0.26)
     if stand == "tripod":
         top = 0.78 * height if dice.chance(0.5) else 0.95 * height
-        _tripod(b, dice, top, dice.number(0.28, 0.4), metal, dice.number(0.011, 0.02))
+        tripod(b, dice, top, dice.number(0.28, 0.4), metal, dice.number(0.011, 0.02))
         b.add("pole", prim.cylinder([0, top - 0.02, 0], [0, height, 0], r, n=10), metal, "pole")
     else:
-        y = _round_base(b, dice, dice.number(0.13, 0.19), metal)
+        y = round_base(b, dice, dice.number(0.13, 0.19), metal)
         if stand == "arc":
             reach = dice.number(0.4, 0.75)
             a = np.linspace(np.pi, np.radians(dice.number(5, 30)), 14)
@@ -246,11 +121,11 @@ def _floor(b: Builder, dice: Dice) -> None:
             arc = np.stack([reach / 2 * (1 + np.cos(a)), height - rise + rise * np.sin(a), 0 * a], 1)
             path = np.concatenate([[[0, y - 0.01, 0]], arc])
             b.add("pole", prim.tube(path, r, 8), metal, "pole")
-            style = _style(dice, {"cone": 0.2, "drum": 0.15, "dome": 0.45, "sphere": 0.2})
+            style = pick_style(dice, {"cone": 0.2, "drum": 0.15, "dome": 0.45, "sphere": 0.2})
             b.params["shade"] = style
             end = arc[-1]
             b.add("cord", prim.cylinder(end + [0, 0.01, 0], end - [0, 0.06, 0], 0.6 * r, n=8), metal, "cord")
-            _shade(b, dice, "", end - [0, 0.05, 0], radius * 0.8, style, color)
+            lamp_shade(b, dice, "", end - [0, 0.05, 0], radius * 0.8, style, color)
             return
         b.add("pole", prim.cylinder([0, y - 0.01, 0], [0, height, 0], r, n=10), metal, "pole")
         if dice.chance(0.25):  # a tray half way up
@@ -266,9 +141,9 @@ def _floor(b: Builder, dice: Dice) -> None:
         )
         b.add("shade", prim.revolve(closed, 20), color, "shade")
         return
-    style = _style(dice)
+    style = pick_style(dice)
     b.params["shade"] = style
-    _shade(
+    lamp_shade(
         b, dice, "", np.array([0, height, 0]), radius * (0.7 if style == "sphere" else 1), style, color, hangs=False
     )
 
@@ -276,7 +151,7 @@ def _floor(b: Builder, dice: Dice) -> None:
 def _arm(b: Builder, dice: Dice) -> None:
     """Articulated desk lamp: base, two or three straight links in a vertical plane, a tilted head."""
     metal = dice.color(METAL + PLASTIC)
-    y = _round_base(b, dice, dice.number(0.08, 0.12), metal)
+    y = round_base(b, dice, dice.number(0.08, 0.12), metal)
     links = 3 if dice.chance(0.2) else 2
     double = dice.chance(0.35)
     r = dice.number(0.006, 0.01)
@@ -312,7 +187,7 @@ def _arm(b: Builder, dice: Dice) -> None:
         bar = prim.rounded_box(neck, [dice.number(0.18, 0.34), 0.03, 0.06], 0.01)
         b.add("shade", bar.transformed(tilt, neck), color, "shade")
     else:
-        _shade(b, dice, "", neck, radius, style, color, tilt)
+        lamp_shade(b, dice, "", neck, radius, style, color, tilt)
 
 
 def _pendant(b: Builder, dice: Dice) -> None:
@@ -321,7 +196,7 @@ def _pendant(b: Builder, dice: Dice) -> None:
     b.params.update(body="pendant", lights=count)
     drop = dice.number(0.25, 0.7)
     thin = dice.number(0.005, 0.009)
-    style = _style(dice, {"cone": 0.2, "drum": 0.2, "dome": 0.25, "bell": 0.15, "sphere": 0.12, "empire": 0.08})
+    style = pick_style(dice, {"cone": 0.2, "drum": 0.2, "dome": 0.25, "bell": 0.15, "sphere": 0.12, "empire": 0.08})
     b.params["shade"] = style
     color = dice.color(SHADES + PLASTIC)
     radius = dice.number(0.13, 0.24) if count == 1 else dice.number(0.08, 0.11)
@@ -339,7 +214,7 @@ def _pendant(b: Builder, dice: Dice) -> None:
         b.add(
             f"cord_{i}", prim.cylinder([x, -0.01, 0], end - [0, 0.02, 0], thin, n=8), (50, 50, 52), "cord", [x, 0, 0]
         )
-        _shade(b, dice, f"light_{i}_" if count > 1 else "", end, radius, style, color)
+        lamp_shade(b, dice, f"light_{i}_" if count > 1 else "", end, radius, style, color)
 
 
 def _chandelier(b: Builder, dice: Dice) -> None:
@@ -402,7 +277,7 @@ def _wall(b: Builder, dice: Dice) -> None:
     arc = np.stack([0 * a, bend * (1 - np.cos(a)), -reach - 0.06 * np.sin(a)], 1)
     path = np.concatenate([[[0, 0, 0.0]], arc, [[0, 1.6 * bend, -reach - 0.06]]])
     b.add("arm", prim.tube(path, 0.009, 8), metal, "arm", [0, 0, 0])
-    style = _style(dice)
+    style = pick_style(dice)
     b.params.update(body="wall", shade=style, base="plate")
     radius = dice.number(0.07, 0.11)
-    _shade(b, dice, "", path[-1], radius, style, dice.color(SHADES), hangs=not standing)
+    lamp_shade(b, dice, "", path[-1], radius, style, dice.color(SHADES), hangs=not standing)

@@ -16,7 +16,7 @@ from reconlab.errors import ReconlabError, optional_import
 Color = tuple[int, int, int]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Part:
     """One closed, outward-oriented solid of a shape.
 
@@ -54,7 +54,7 @@ class Part:
         return np.stack([self.vertices.min(0), self.vertices.max(0)])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class SynthShape:
     """A procedural shape: y up, front towards -z, bounding box centred at 0 with diagonal 1 when generated.
 
@@ -187,10 +187,21 @@ class Builder:
 
 
 class Dice:
-    """Draws from a NumPy PCG64 generator, returning plain Python values."""
+    """Draws from a NumPy PCG64 generator, returning plain Python values.
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    Args:
+        rng: the generator.
+        stratum: number in [0, 1) that decides the kind; from a low-discrepancy sequence over the seeds, so
+            that even a small set has every kind in its proportion.
+    """
+
+    def __init__(self, rng: np.random.Generator, stratum: float) -> None:
         self.rng = rng
+        self.stratum = stratum
+
+    def kind(self, weights: dict[str, float]) -> str:
+        """The sub-kind that the seed's stratum falls into."""
+        return _choose(weights, self.stratum)
 
     def number(self, low: float, high: float) -> float:
         """Uniform in [low, high)."""
@@ -206,9 +217,7 @@ class Dice:
 
     def pick(self, weights: dict[str, float]) -> str:
         """A key of `weights`, in proportion to its weight."""
-        w = np.array(list(weights.values()))
-        edge = np.cumsum(w) / w.sum()
-        return list(weights)[min(int(np.searchsorted(edge, self.rng.random(), "right")), len(w) - 1)]
+        return _choose(weights, float(self.rng.random()))
 
     def color(self, palette: Sequence[Color], jitter: int = 12) -> Color:
         """A colour of `palette`, varied in brightness and a little in hue by about `jitter` levels."""
@@ -216,6 +225,12 @@ class Dice:
         shift = self.rng.uniform(-jitter, jitter) + self.rng.uniform(-jitter / 3, jitter / 3, 3)
         r, g, b = (int(v) for v in np.clip(np.round(base + shift), 0, 255))
         return r, g, b
+
+
+def _choose(weights: dict[str, float], u: float) -> str:
+    w = np.array(list(weights.values()))
+    edge = np.cumsum(w) / w.sum()
+    return list(weights)[min(int(np.searchsorted(edge, u, "right")), len(w) - 1)]
 
 
 def shade(color: Color, factor: float) -> Color:

@@ -11,7 +11,7 @@ from reconlab.batch import Batch
 from reconlab.errors import ReconlabError
 from reconlab.kernels.nearest import nearest
 from reconlab.losses.base import Loss
-from reconlab.shapes import Shape
+from reconlab.shapes import PointCloud, Shape
 
 Directions = Literal["sum", "mean"]
 
@@ -80,7 +80,8 @@ class Chamfer(Loss):
     """Chamfer distance between sampled points of the shape and of the true surface, mean over the batch.
 
     Args:
-        points: Points sampled on either side per step; None takes all that there are.
+        points: Points sampled on either side per step; None takes all that there are. A smaller cloud is used
+            whole.
         squared: Whether distances are squared (AtlasNet's training loss).
         directions: ``sum`` or ``mean`` of the two directions.
     """
@@ -99,7 +100,8 @@ class Chamfer(Loss):
         target = batch.require("points", "Chamfer")
         if self.points is not None and target.shape[1] > self.points:
             target = target[:, torch.randperm(target.shape[1])[: self.points].to(target.device)]
-        pred = shape.points(self.points)
+        whole = self.points is None or (isinstance(shape, PointCloud) and shape.positions.shape[1] <= self.points)
+        pred = shape.points(None if whole else self.points)
         forward, backward = directed_distances(pred, target.to(pred.dtype), self.squared)
         loss = (forward + backward).mean() * (1.0 if self.directions == "sum" else 0.5)
         return {

@@ -117,8 +117,8 @@ def run(given: argparse.Namespace) -> None:
             "cpu_seconds": time.process_time() - start,
         }
         log.info("detector: %s", results["detector"])
-        config = {"terms": 4, "pieces": 4, "kernel": detector.kernel}
-        save_state(given.out / DETECTOR_FILE, detector, {"config": config, **results["detector"], **card})
+        sizes = {"terms": 4, "pieces": 4, "kernel": detector.kernel}
+        save_state(given.out / DETECTOR_FILE, detector, {"config": sizes, **results["detector"], **card})
 
     patches = patch_pairs(train, detector, generator)
     held_patches = patch_pairs(held, detector, apart)

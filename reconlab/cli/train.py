@@ -14,17 +14,17 @@ from typing import Any, Literal
 import jsonargparse
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, OnExceptionCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
 import reconlab.losses
 import reconlab.metrics
 import reconlab.networks  # noqa: F401 - short class names in configs resolve among imported classes
-from reconlab.datasets import ReconstructionData
+from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.lab import Reconstruction
-from reconlab.lab.callbacks import Gallery, MetricsTable, PlainProgress, SavePredictions
+from reconlab.lab.callbacks import Gallery, MetricsTable, PlainProgress, SaveInterrupted, SavePredictions
 from reconlab.lab.run_directory import command_line, new_run_directory, provenance, write_atomic, write_run_json
 from reconlab.networks.checkpoint import load_checkpoint
 from reconlab.threads import num_threads
@@ -84,6 +84,8 @@ class ReconlabCLI(LightningCLI):
         torch.set_num_threads(num_threads())
         config.trainer.default_root_dir = str(self.run_directory)
         config.trainer.use_distributed_sampler = False  # the data's own samplers do not repeat samples
+        if config.trainer.get("enable_model_summary") is None:
+            config.trainer.enable_model_summary = False  # one line of ours says as much
         if config.trainer.get("enable_progress_bar") is None:
             config.trainer.enable_progress_bar = not isinstance(self.progress, PlainProgress)
 
@@ -99,7 +101,7 @@ class ReconlabCLI(LightningCLI):
             if config.enable_checkpointing is not False:
                 folder = directory / "checkpoints"
                 extra.append(ModelCheckpoint(folder, filename="{step:06d}", save_last=True, save_top_k=1))
-                extra.append(OnExceptionCheckpoint(folder, filename="interrupted"))
+                extra.append(SaveInterrupted(folder))
         if self.subcommand == "test":
             extra.append(SavePredictions(directory, meshes=self._get(self.config, "save_meshes", True)))
         self.trainer_defaults["callbacks"] = extra
@@ -115,7 +117,9 @@ class ReconlabCLI(LightningCLI):
         return loggers
 
     def after_instantiate_classes(self) -> None:
-        """Record where the run comes from; send the config to W&B."""
+        """Tell the data what is needed; record where the run comes from; send the config to W&B."""
+        for who, part in self.model.parts().items():
+            self.datamodule.require(part.needs, who)
         if self.trainer.is_global_zero:
             protocols = {
                 k: {n: p.as_dict() for n, p in m.protocols.items()} for k, m in self.model.metric_items().items()
@@ -128,7 +132,9 @@ class ReconlabCLI(LightningCLI):
                 "protocols": protocols,
             }
             write_run_json(self.run_directory, {**content, "status": "started"})
-            print(f"run directory: {self.run_directory}", flush=True)
+            print(f"run directory: {self.run_directory}")
+            trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+            print(f"{type(self.model.network).__name__}, {trainable / 1e6:.2f} M trainable parameters", flush=True)
             for logger in self.trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_hyperparams(self._get(self.config, "model").as_dict())
@@ -213,6 +219,7 @@ def quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for text in (
         ".*does not have many workers.*",
+        ".*LightningCLI's args parameter.*",
         ".*is an instance of `nn.Module` and is already saved.*",
         ".*LeafSpec.*",
         ".*exists and is not empty.*",

@@ -8,6 +8,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from reconlab.batch import Batch
+from reconlab.datasets.datamodule import ReconstructionData, collate
+from reconlab.datasets.samples import ShapeDataset, missing_files
 from reconlab.errors import ReconlabError
 from reconlab.lab.export import export_shape
 from reconlab.lab.pictures import gallery, save_picture
@@ -64,9 +67,24 @@ class Gallery(pl.Callback):
 
 
 def sample_batch(trainer: pl.Trainer, samples: int) -> Batch | None:
-    """A fixed batch of validation samples, spread over the categories."""
+    """A fixed batch of validation samples with images and, where the dataset has them, true meshes.
+
+    Samples are taken in turn from the categories, in list order.
+    """
     data: Any = getattr(trainer, "datamodule", None)
-    return data.showcase(samples) if hasattr(data, "showcase") else None
+    if not isinstance(data, ReconstructionData):
+        return None
+    dataset = data.dataset("val")
+    rank: dict[str, int] = {}
+    order = []
+    for index, item in enumerate(dataset.items):
+        rank[item.category] = rank.get(item.category, -1) + 1
+        order.append((rank[item.category], index))
+    needs = data.needs | {"images", "mesh"}
+    if missing_files(dataset.items, needs) is not None:
+        needs = data.needs | {"images"}
+    shown = ShapeDataset(dataset.items, replace(dataset.loading, needs=needs), 0)
+    return collate([shown[index] for _, index in sorted(order)[:samples]])
 
 
 class MetricsTable(pl.Callback):
@@ -89,12 +107,12 @@ class MetricsTable(pl.Callback):
         """Print the test values."""
         self._remember(trainer, "test/")
         if trainer.is_global_zero and isinstance(pl_module, Reconstruction):
-            Console().print(metrics_table(self.history, pl_module, "test"))
+            wide_console().print(metrics_table(self.history, pl_module, "test"))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the table."""
         if trainer.is_global_zero and isinstance(pl_module, Reconstruction) and self.history:
-            Console().print(metrics_table(self.history, pl_module, "val"))
+            wide_console().print(metrics_table(self.history, pl_module, "val"))
 
     def _remember(self, trainer: pl.Trainer, prefix: str) -> None:
         for key, value in trainer.callback_metrics.items():
@@ -128,6 +146,27 @@ def metrics_table(history: dict[str, list[float]], model: Reconstruction, stage:
             counts = [history.get(f"{stage}/{metric.name}/{c}", [math.nan])[-1] for c in ("n", "n_failed")]
             table.add_row(*row, *(f"{c:.0f}" for c in counts))
     return table
+
+
+def wide_console() -> Console:
+    """A console whose tables are not folded when the output is a file."""
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+class SaveInterrupted(pl.Callback):
+    """After Ctrl-C during training: ``interrupted.ckpt``, to resume from with ``--ckpt_path``.
+
+    Args:
+        folder: Of the checkpoints.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save the state; a failure that is not the user's wish leaves the regular checkpoints alone."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit" and trainer.global_step > 0:
+            trainer.save_checkpoint(self.folder / "interrupted.ckpt")
 
 
 class PlainProgress(pl.Callback):

@@ -79,14 +79,13 @@ class Reconstruction(pl.LightningModule):
             self.network.needs | self.loss.needs | frozenset().union(*(m.needs for m in self.metric_items().values()))
         )
 
-    def who_needs(self, name: str) -> str:
-        """The parts that need a field, for error messages."""
+    def parts(self) -> dict[str, Network | Loss | Metric]:
+        """Network, loss and metrics under the names that error messages use."""
         parts: dict[str, Network | Loss | Metric] = {
-            "network": self.network,
-            "loss": self.loss,
-            **{f"metric {k}": m for k, m in self.metric_items().items()},
+            f"the network {type(self.network).__name__}": self.network,
+            f"the loss {type(self.loss).__name__}": self.loss,
         }
-        return ", ".join(f"{k} {type(p).__name__}" for k, p in parts.items() if name in p.needs)
+        return parts | {f"the metric {name} ({type(m).__name__})": m for name, m in self.metric_items().items()}
 
     def metric_items(self) -> dict[str, Metric]:
         """The metrics by name."""

@@ -85,18 +85,25 @@ def drkfs_parts(
                 f"drkfs compares views of one shape, not {tuple(pred_images.shape)} and {tuple(target.shape)}."
             )
         target = target_features(target.flatten(0, 1), extractor, pyramid_levels)
-    recon = pred_images.new_zeros(b * v)
-    truth = pred_images.new_zeros(b * v)
+    # The empty sum keeps the result in the images' graph where all patches are flat, hence constants.
+    zero = pred_images.new_zeros(b * v) + pred_images[:0].sum()
+    recon, truth = zero, zero
     levels = pyramid(pred_images.flatten(0, 1), pyramid_levels)
     for images, there in zip(levels, target, strict=True):
         here = extractor(images, like=there)
-        for out, query, key in ((recon, here, there), (truth, there, here)):
-            distance, _ = match_patches(query.descriptors, key.descriptors, radius)
-            weights = query.weights if weight_grad else query.weights.detach()
-            parts = (weights * distance).flatten(1)
-            level = parts.sum(dim=1) if reduction == "sum" else parts.mean(dim=1)
-            out += level / pyramid_levels
+        recon = recon + _one_way(here, there, radius, reduction, weight_grad) / pyramid_levels
+        truth = truth + _one_way(there, here, radius, reduction, weight_grad) / pyramid_levels
     return recon.view(b, v), truth.view(b, v)
+
+
+def _one_way(
+    query: PatchFeatures, key: PatchFeatures, radius: int, reduction: Reduction, weight_grad: bool
+) -> Tensor:
+    """Eq. 2: every patch of ``query`` to its best match in ``key``, ``(M,)``."""
+    distance, _ = match_patches(query.descriptors, key.descriptors, radius)
+    weights = query.weights if weight_grad else query.weights.detach()
+    parts = (weights * distance).flatten(1)
+    return parts.sum(dim=1) if reduction == "sum" else parts.mean(dim=1)
 
 
 def pyramid(images: Tensor, levels: int) -> list[Tensor]:

@@ -95,8 +95,9 @@ def mesh_keys(mesh: Mesh, batch: Batch) -> list[tuple[Any, ...]]:
     the device for the whole batch.
     """
     vertices = mesh.vertices.detach().double()
+    # The phase: without it, every point-symmetric shape would sum to 0
     wave = torch.tensor([1.0, 1.618, 2.414], dtype=torch.float64, device=vertices.device)
-    cumulative = torch.cat([wave.new_zeros(1), (vertices @ wave).sin().cumsum(0)])
+    cumulative = torch.cat([wave.new_zeros(1), (vertices @ wave + 0.7).sin().cumsum(0)])
     sums = cumulative.cpu()[mesh.vertex_splits].diff().tolist()
     v_count, f_count = mesh.vertex_splits.diff().tolist(), mesh.face_splits.diff().tolist()
     return [(batch.categories[i], batch.ids[i], v_count[i], f_count[i], round(sums[i], 6)) for i in range(len(mesh))]

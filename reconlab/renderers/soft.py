@@ -67,7 +67,7 @@ def soft_rasterize(
         >>> square = Mesh(torch.tensor([[-.4, -.4, 0], [.4, -.4, 0], [.4, .4, 0], [-.4, .4, 0.]]),
         ...               torch.tensor([[0, 1, 2], [0, 2, 3]]))
         >>> views = soft_rasterize(square, orbit_views(3, elevation=0.0), 32)
-        >>> views.silhouette.shape, bool(views.silhouette[0, 0, 16, 16] > 0.99)
+        >>> views.silhouette.shape, bool(views.silhouette[0, 0, 14, 20] > 0.99)
         (torch.Size([1, 3, 32, 32]), True)
     """
     if normals not in ("smooth", "flat"):

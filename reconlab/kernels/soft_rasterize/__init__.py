@@ -139,9 +139,7 @@ class _NumbaSoftRasterize(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(
-        ctx: Any, grad_alpha: Tensor | None, grad_shade: Tensor | None
-    ) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_alpha: Tensor, grad_shade: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         from reconlab.kernels.soft_rasterize import cpu
 
         xyz, grey, shade, *state = ctx.saved_tensors

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 MIN_AREA2 = 1e-10  # |twice the signed area| in squared NDC below which a face is dropped, as SoftRas' clamp
+MAX_COORDINATE = 1e6  # |x|, |y| in NDC beyond which a face is dropped: squares of larger ones may overflow
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def usable_faces(face_xyz: Tensor, settings: Settings) -> Tensor:
     ab, ac = xy[:, 1] - xy[:, 0], xy[:, 2] - xy[:, 0]
     area2 = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
     inside = ((z >= settings.near) & (z <= settings.far)).all(1)
+    inside = inside & (xy.abs() < MAX_COORDINATE).flatten(1).all(1)
     return inside & face_xyz.isfinite().all(2).all(1) & (area2.abs() > MIN_AREA2)
 
 

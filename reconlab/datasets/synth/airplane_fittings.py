@@ -20,11 +20,12 @@ def _nacelle(radius: float, length: float) -> prim.Solid:
 
 
 def _propeller(b: Builder, dice: Dice, name: str, hub: Array, radius: float, blades: int, phase: float) -> None:
+    engine = f"engine_{name}" if f"engine_{name}" in [p.name for p in b.parts] else None
     size = 0.13 * radius
     cone = prim.tube(
         hub + np.array([[0, 0, 0.5], [0, 0, -0.7], [0, 0, -1.6]]) * size, np.array([1.0, 0.85, 0.12]) * size, 10
     )
-    b.add(f"spinner_{name}", cone, (60, 60, 64), "propeller")
+    b.add(f"spinner_{name}", cone, (60, 60, 64), "propeller", follows=engine)
     for k in range(blades):
         a = 2 * np.pi * k / blades + phase
         d = np.array([np.cos(a), np.sin(a), 0.0])
@@ -33,7 +34,7 @@ def _propeller(b: Builder, dice: Dice, name: str, hub: Array, radius: float, bla
         path = hub + np.outer([0.0, 0.4, 0.9, 1.0], d) * radius - [0, 0, 0.4 * size]
         wide = np.array([0.35, 0.75, 0.55, 0.3])[:, None] * 0.11 * radius * pitch
         thin = prim.unit(np.cross(pitch, d)) * 0.016 * radius
-        b.add(f"blade_{name}_{k}", prim.ribbon(path, wide, thin), (48, 48, 52), "propeller")
+        b.add(f"blade_{name}_{k}", prim.ribbon(path, wide, thin), (48, 48, 52), "propeller", follows=engine)
 
 
 def engines(b: Builder, dice: Dice, p: Plane, wing: Wing, tail: str) -> None:
@@ -50,11 +51,11 @@ def engines(b: Builder, dice: Dice, p: Plane, wing: Wing, tail: str) -> None:
             length = radius * dice.number(3.6, 4.6)
             edge = wing.leading(u) + [0, -wing.thickness * 0.3 * wing.chord(u), 0]
             axis = edge + [0, -1.25 * radius, -0.62 * length]
-            b.pair(f"engine_{i}", _nacelle(radius, length).moved(axis), metal, "engine")
+            b.pair(f"engine_{i}", _nacelle(radius, length).moved(axis), metal, "engine", "wing")
             low = axis + [0, 0.7 * radius, 0.35 * length]
             path = np.array([low, edge + [0, 0.006, 0.30 * wing.chord(u)]])
             half = np.array([0, 0, 1.0]) * np.array([[0.30 * length], [0.25 * length]])
-            b.pair(f"pylon_{i}", prim.ribbon(path, half, [0.004, 0, 0]), p.paint, "pylon")
+            b.pair(f"pylon_{i}", prim.ribbon(path, half, [0.004, 0, 0]), p.paint, "pylon", "wing")
     elif kind in ("business_jet", "airliner"):
         b.params.update(engines=2, engine_kind="rear_jet")
         radius = dice.number(0.021, 0.028)
@@ -77,7 +78,7 @@ def engines(b: Builder, dice: Dice, p: Plane, wing: Wing, tail: str) -> None:
             reach = np.array([-0.085, -0.07, -0.02, 0.5 * wing.chord(u), 0.95 * wing.chord(u)])
             path = edge + np.outer(reach, [0, 0, 1])
             solid = prim.tube(path, np.array([0.45, 0.8, 1.0, 0.9, 0.15]) * size, 12, up=[0, 1, 0])
-            b.pair(f"engine_{i}", solid, p.paint, "engine")
+            b.pair(f"engine_{i}", solid, p.paint, "engine", "wing")
             hub = edge + [0, 0, -0.087]
             _propeller(b, dice, f"{i}_right", hub, prop, blades, 0.3)
             _propeller(b, dice, f"{i}_left", hub * [-1, 1, 1], prop, blades, 0.3)
@@ -165,7 +166,7 @@ def details(b: Builder, dice: Dice, p: Plane, wing: Wing) -> None:
         u = 0.93
         c = wing.leading(u) + [0, -0.008, 0.3 * wing.chord(u)]
         path = c + np.outer([-0.09, -0.06, 0.07], [0, 0, 1])
-        b.pair("missile", prim.tube(path, np.array([0.1, 1, 1]) * 0.009, 8), (225, 225, 225))
+        b.pair("missile", prim.tube(path, np.array([0.1, 1, 1]) * 0.009, 8), (225, 225, 225), "missile", "wing")
     if k in ("light", "glider") and (k == "light" or dice.chance(0.3)):
         _gear(b, dice, p, wing)
 
@@ -181,11 +182,11 @@ def _gear(b: Builder, dice: Dice, p: Plane, wing: Wing) -> None:
     start = np.array([0.2 * p.radius, -0.6 * p.radius, z])
     b.pair("gear_leg", prim.cylinder(start, foot, 0.008, 0.006, n=8), p.paint)
     wheel = prim.cylinder(foot - [0.009, 0, 0], foot + [0.009, 0, 0], size, n=14)
-    b.pair("wheel", wheel, RUBBER)
+    b.pair("wheel", wheel, RUBBER, "wheel", "gear_leg")
     zc = -0.44 if nose else 0.43
     c = p.centre(zc)
     end = np.array([0, low if nose else c[1] - p.size(zc) - 0.03, zc + 0.01])
     b.add("gear_leg_middle", prim.cylinder(c, end, 0.006, n=8), p.paint, "gear_leg")
     small = 0.8 * size if nose else 0.5 * size
     wheel = prim.cylinder(end - [0.007, 0, 0], end + [0.007, 0, 0], small, n=12)
-    b.add("wheel_middle", wheel, RUBBER, "wheel")
+    b.add("wheel_middle", wheel, RUBBER, "wheel", follows="gear_leg_middle")

@@ -296,15 +296,15 @@ def _wheels(b: Builder, dice: Dice, c: _Car) -> None:
         face = x + 0.36 * t
         if spokes:
             ring = prim.cylinder([face - 0.02, r, z], [face + 0.008, r, z], rim * r * 0.97, n=16)
-            b.pair(f"rim_{axle}", ring, shade(color, 0.45), "hub")
+            b.pair(f"rim_{axle}", ring, shade(color, 0.45), "hub", f"wheel_{axle}")
             for k in range(spokes):
                 a = 2 * np.pi * k / spokes
                 end = np.array([face + 0.012, r + 0.96 * rim * r * np.cos(a), z + 0.96 * rim * r * np.sin(a)])
                 spoke = prim.beam([face + 0.012, r, z], end, 0.085, 0.03, 0.7, up=(1, 0, 0))
-                b.pair(f"spoke_{axle}_{k}", spoke, color, "hub")
+                b.pair(f"spoke_{axle}_{k}", spoke, color, "hub", f"wheel_{axle}")
         else:
             disc = prim.cylinder([face - 0.02, r, z], [face + 0.02, r, z], rim * r * 0.97, rim * r * 0.8, n=14)
-            b.pair(f"rim_{axle}", disc, color, "hub")
+            b.pair(f"rim_{axle}", disc, color, "hub", f"wheel_{axle}")
 
 
 def _trim(b: Builder, dice: Dice, c: _Car) -> None:

@@ -71,7 +71,9 @@ def _seat(b: Builder, dice: Dice, f: Frame) -> None:
         f.depth = f.width
         outline = prim.circle(20) * f.width / 2
     else:
-        outline = prim.rectangle(f.width, f.depth, dice.number(0.0, 0.10), 3)
+        corner = dice.number(0.0, 0.10)
+        b.params["seat_corner"] = round(corner, 3)
+        outline = prim.rectangle(f.width, f.depth, corner, 3)
         rear_taper = dice.number(0.8, 1.0) if dice.chance(0.5) and f.kind == "four_leg" else 1.0
         outline = outline * np.stack(
             [np.interp(outline[:, 1], [-f.depth / 2, f.depth / 2], [1, rear_taper]), np.ones(len(outline))], 1

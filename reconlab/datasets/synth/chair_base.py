@@ -73,7 +73,7 @@ def legs(b: Builder, dice: Dice, f: Frame) -> None:
         tops = 0.36 * np.stack([np.cos(angle) * f.width, np.sin(angle) * f.depth], 1)
     else:
         inset = 0.36 if f.round_seat else 0.5
-        margin = 0.0 if f.round_seat else size * dice.number(0.6, 1.1)
+        margin = 0.0 if f.round_seat else size * dice.number(0.6, 1.1) + 0.3 * float(b.params.get("seat_corner", 0.0))
         x, z = inset * f.width - margin, inset * f.depth - margin
         taper = float(b.params.get("seat_taper", 1.0))
         tops = np.array([[-x, -z], [x, -z], [x * taper, z], [-x * taper, z]])
@@ -137,8 +137,14 @@ def swivel(b: Builder, dice: Dice, f: Frame) -> None:
         b.add(f"leg_{i}", prim.beam(start, end, 0.05, 0.034, 0.65), color, "leg", start)
         side = np.cross(d, [0, 1, 0]) * castor * 0.8
         centre = end * [1, 0, 1] + [0, castor, 0]
-        b.add(f"castor_{i}", prim.cylinder(centre - side, centre + side, castor, n=10), RUBBER, "castor")
-        b.add(f"pin_{i}", prim.cylinder(end, centre, 0.009, n=6), color, "castor")
+        b.add(
+            f"castor_{i}",
+            prim.cylinder(centre - side, centre + side, castor, n=10),
+            RUBBER,
+            "castor",
+            follows=f"leg_{i}",
+        )
+        b.add(f"pin_{i}", prim.cylinder(end, centre, 0.009, n=6), color, "castor", follows=f"leg_{i}")
 
 
 def pedestal(b: Builder, dice: Dice, f: Frame) -> None:
@@ -172,7 +178,7 @@ def sled(b: Builder, dice: Dice, f: Frame) -> None:
     for i, side in enumerate((-1, 1)):
         path = _rounded([[z0 + 0.12, y], [z0, y], [z0 - lean, r], [z1 + lean, r], [z1, y], [z1 - 0.12, y]], c)
         p = np.stack([np.full(len(path), side * x), path[:, 1], path[:, 0]], 1)
-        b.add(f"leg_{i}", prim.tube(p, r, 8), f.frame, "leg", [side * x, y, 0])
+        b.add(f"leg_{i}", prim.tube(p, r, 8), f.frame, "leg", [side * x, y, 0], (0, -1, 0))
     for k, z in enumerate([z0 + 0.09, z1 - 0.09]):
         b.add(f"bar_{k}", prim.cylinder([-x, y, z], [x, y, z], r, n=8), f.frame, "bar")
 
@@ -188,8 +194,8 @@ def cantilever(b: Builder, dice: Dice, f: Frame) -> None:
     for i, side in enumerate((-1, 1)):
         path = _rounded([[z1 - 0.04, y], [z0, y], [z0 + 0.01, r], [z1, r]], c)
         p = np.stack([np.full(len(path), side * x), path[:, 1], path[:, 0]], 1)
-        b.add(f"leg_{i}", prim.tube(p, r, 8), f.frame, "leg", [side * x, y, z1])
-    b.add("bar_0", prim.cylinder([-x - r, r, z1], [x + r, r, z1], r, n=8), f.frame, "bar")
+        b.add(f"leg_{i}", prim.tube(p, r, 8), f.frame, "leg", [side * x, y, z1], (0, -1, 0))
+    b.add("bar_0", prim.cylinder([-x - r, r, z1], [x + r, r, z1], r, n=8), f.frame, "bar", follows="leg_0")
     b.add("bar_1", prim.cylinder([-x, y, 0], [x, y, 0], r, n=8), f.frame, "bar")
 
 

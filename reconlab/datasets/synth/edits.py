@@ -15,13 +15,12 @@ from reconlab.errors import ReconlabError
 Names = str | Sequence[str]
 
 
-def _apply(shape: SynthShape, names: Names, change: Callable[[Part], Part]) -> SynthShape:
-    chosen = set(shape.select(names))
-    return dataclasses.replace(shape, parts=tuple(change(p) if p.name in chosen else p for p in shape.parts))
+def _apply(shape: SynthShape, names: Sequence[str], change: Callable[[Part], Part]) -> SynthShape:
+    return dataclasses.replace(shape, parts=tuple(change(p) if p.name in names else p for p in shape.parts))
 
 
 def remove_part(shape: SynthShape, names: Names) -> SynthShape:
-    """Take parts away.
+    """Take parts away, with what hangs on them (a leg's castor, a wheel's rim).
 
     Args:
         shape: the shape; it is not changed.
@@ -33,10 +32,11 @@ def remove_part(shape: SynthShape, names: Names) -> SynthShape:
     Raises:
         ReconlabError: a name matches no part, or nothing would be left.
     """
-    chosen = set(shape.select(names))
-    rest = tuple(p for p in shape.parts if p.name not in chosen)
+    chosen = shape.select(names)
+    gone = {*chosen, *shape.followers(chosen)}
+    rest = tuple(p for p in shape.parts if p.name not in gone)
     if not rest:
-        raise ReconlabError(f"Removing {', '.join(sorted(chosen))} would leave nothing of this {shape.category}.")
+        raise ReconlabError(f"Removing {', '.join(sorted(gone))} would leave nothing of this {shape.category}.")
     return dataclasses.replace(shape, parts=rest)
 
 
@@ -52,14 +52,16 @@ def thicken(shape: SynthShape, names: Names, factor: float) -> SynthShape:
         ReconlabError: the factor is not positive or a name matches no part.
     """
     _positive(factor)
-    return _apply(shape, names, lambda p: dataclasses.replace(p, vertices=p.core + factor * (p.vertices - p.core)))
+    return _apply(
+        shape, shape.select(names), lambda p: dataclasses.replace(p, vertices=p.core + factor * (p.vertices - p.core))
+    )
 
 
 def lengthen(shape: SynthShape, names: Names, factor: float) -> SynthShape:
     """Scale parts' length by `factor`; the attached end stays, the far end moves, the section is kept.
 
     Legs grow downwards out of the seat along their own direction, so bars between them stay attached as long
-    as the leg still reaches them.
+    as the leg still reaches them; what hangs on the leg (a castor) moves with it.
 
     Args:
         shape: the shape; it is not changed.
@@ -71,20 +73,27 @@ def lengthen(shape: SynthShape, names: Names, factor: float) -> SynthShape:
     """
     _positive(factor)
 
-    def change(part: Part) -> Part:
+    for name in shape.select(names):
+        part = shape[name]
         reach = part.core - part.anchor
-        far = reach[np.argmax(np.einsum("ij,ij->i", reach, reach))]
-        if not np.any(far):
-            return part
-        d = unit(far)
-        shift = (factor - 1) * (reach @ d)[:, None] * d
-        return dataclasses.replace(part, vertices=part.vertices + shift, core=part.core + shift)
-
-    return _apply(shape, names, change)
+        d = reach[np.argmax(np.einsum("ij,ij->i", reach, reach))] if part.axis is None else part.axis
+        if not np.any(d):
+            continue
+        d = unit(d)
+        along = reach @ d
+        shift = (factor - 1) * along[:, None] * d
+        longer = dataclasses.replace(part, vertices=part.vertices + shift, core=part.core + shift)
+        moved = {name: longer}
+        for other in shape.followers([name]):
+            p = shape[other]
+            at = float(np.clip((p.core.mean(0) - part.anchor) @ d, 0.0, along.max()))
+            moved[other] = p.moved(1.0, (factor - 1) * at * d)
+        shape = dataclasses.replace(shape, parts=tuple(moved.get(p.name, p) for p in shape.parts))
+    return shape
 
 
 def move_part(shape: SynthShape, names: Names, offset: ArrayLike) -> SynthShape:
-    """Shift parts by `offset` (3,), in the shape's frame (y up, front towards -z).
+    """Shift parts, with what hangs on them, by `offset` (3,) in the shape's frame (y up, front towards -z).
 
     Args:
         shape: the shape; it is not changed.
@@ -92,7 +101,8 @@ def move_part(shape: SynthShape, names: Names, offset: ArrayLike) -> SynthShape:
         offset: (3,), object units (the shape's diagonal is 1).
     """
     o = np.asarray(offset, float)
-    return _apply(shape, names, lambda p: p.moved(1.0, o))
+    chosen = shape.select(names)
+    return _apply(shape, [*chosen, *shape.followers(chosen)], lambda p: p.moved(1.0, o))
 
 
 def bend_back(shape: SynthShape, degrees: float) -> SynthShape:

@@ -214,7 +214,7 @@ def _pendant(b: Builder, dice: Dice) -> None:
         b.add(
             f"cord_{i}", prim.cylinder([x, -0.01, 0], end - [0, 0.02, 0], thin, n=8), (50, 50, 52), "cord", [x, 0, 0]
         )
-        lamp_shade(b, dice, f"light_{i}_" if count > 1 else "", end, radius, style, color)
+        lamp_shade(b, dice, f"light_{i}_" if count > 1 else "", end, radius, style, color, follows=f"cord_{i}")
 
 
 def _chandelier(b: Builder, dice: Dice) -> None:
@@ -248,17 +248,23 @@ def _chandelier(b: Builder, dice: Dice) -> None:
         b.add(f"arm_{i}", prim.tube(path, 0.008, 6, up=[0, 1, 0]), metal, "arm", path[0])
         end = path[-1]
         cup = prim.revolve([[0, -0.012], [0.012, -0.01], [0.028, 0.012], [0, 0.012]], 10).moved(end)
-        b.add(f"cup_{i}", cup, metal, "cup")
-        b.add(f"candle_{i}", prim.cylinder(end, end + [0, 0.085, 0], 0.011, n=8), (240, 236, 222), "candle")
+        hung = f"arm_{i}"
+        b.add(f"cup_{i}", cup, metal, "cup", follows=hung)
+        b.add(
+            f"candle_{i}",
+            prim.cylinder(end, end + [0, 0.085, 0], 0.011, n=8),
+            (240, 236, 222),
+            "candle",
+            follows=hung,
+        )
         flame = prim.ellipsoid(end + [0, 0.10, 0], [0.013, 0.026, 0.013], 8, 4)
-        b.add(f"bulb_{i}", flame, BULB, "bulb")
+        b.add(f"bulb_{i}", flame, BULB, "bulb", follows=hung)
         if shaded:
             solid = prim.shell(np.array([[size, 0.06], [0.55 * size, 0.06 + 1.3 * size]]), 0.005, 12).moved(end)
-            b.add(f"shade_{i}", solid, color, "shade")
+            b.add(f"shade_{i}", solid, color, "shade", follows=hung)
             top = end + [0, 0.06 + 0.7 * size, 0]
             side = turn @ np.array([0.75 * size, 0, 0])
-            b.add(f"spider_{i}", prim.cylinder(top - side, top + side, 0.003, n=6), metal, "spider")
-    dice.number(0, 1)
+            b.add(f"spider_{i}", prim.cylinder(top - side, top + side, 0.003, n=6), metal, "spider", follows=hung)
 
 
 def _wall(b: Builder, dice: Dice) -> None:

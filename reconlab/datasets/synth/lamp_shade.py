@@ -26,7 +26,7 @@ def _shade_profile(dice: Dice, style: str, radius: float, height: float) -> Arra
 
 
 def lamp_shade(b: Builder, dice: Dice, prefix: str, at: Array, radius: float, style: str, color: Color,
-           matrix: Array | None = None, hangs: bool = True) -> float:  # fmt: skip
+           matrix: Array | None = None, hangs: bool = True, follows: str | None = None) -> float:  # fmt: skip
     """Add a shade whose attachment is `at`, with a bulb and what carries it; returns the shade's height.
 
     Args:
@@ -39,13 +39,14 @@ def lamp_shade(b: Builder, dice: Dice, prefix: str, at: Array, radius: float, st
         color: of the shade.
         matrix: (3, 3) rotation about `at`, for tilted heads.
         hangs: whether the shade hangs from `at`.
+        follows: name of the part that carries it.
     """
     name = f"{prefix}shade"
     turn = np.eye(3) if matrix is None else matrix
     thick = max(0.045 * radius, 0.004)
 
     def put(part: str, solid: prim.Solid, c: Color, kind: str) -> None:
-        b.add(part, solid.transformed(turn).moved(at), c, kind)
+        b.add(part, solid.transformed(turn).moved(at), c, kind, follows=follows)
 
     if style == "sphere":
         y = -0.97 * radius if hangs else 0.97 * radius

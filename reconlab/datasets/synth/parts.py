@@ -28,6 +28,8 @@ class Part:
         kind: what the part is: leg, bar, seat, back, arm, wheel, body, window, wing, shade...
         core: (V, 3) skeleton or mid-surface point of every vertex (see `primitives`).
         anchor: (3,) where the part is attached; lengthening keeps it in place.
+        axis: (3,) unit direction of lengthening; None: from the anchor to the farthest core point.
+        follows: name of the part that this one hangs on (a castor on its leg, a rim on its wheel), or None.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Part:
     kind: str
     core: Array
     anchor: Array
+    axis: Array | None = None
+    follows: str | None = None
 
     def moved(self, scale: float, offset: ArrayLike) -> Part:
         """Scale about the origin, then shift."""
@@ -97,6 +101,14 @@ class SynthShape:
                 )
             found += [n for n in hits if n not in found]
         return found
+
+    def followers(self, names: Sequence[str]) -> list[str]:
+        """Names of the parts that hang on any of `names`, directly or through others."""
+        found: list[str] = []
+        for part in self.parts:  # a part always stands after the one that it follows
+            if part.follows in names or part.follows in found:
+                found.append(part.name)
+        return [n for n in found if n not in names]
 
     @property
     def bounds(self) -> Array:
@@ -168,18 +180,29 @@ class Builder:
         self.parts: list[Part] = []
 
     def add(
-        self, name: str, solid: Solid, color: Color, kind: str | None = None, anchor: ArrayLike | None = None
+        self,
+        name: str,
+        solid: Solid,
+        color: Color,
+        kind: str | None = None,
+        anchor: ArrayLike | None = None,
+        axis: ArrayLike | None = None,
+        follows: str | None = None,
     ) -> None:
         """Add a part; `kind` defaults to the name without its number, `anchor` to the highest core point."""
         if kind is None:
             kind = name.rstrip("0123456789").rstrip("_")
         top = solid.core[np.argmax(solid.core[:, 1])] if anchor is None else np.asarray(anchor, float)
-        self.parts.append(Part(name, solid.vertices, solid.faces, color, kind, solid.core, top))
+        way = None if axis is None else np.asarray(axis, float)
+        self.parts.append(Part(name, solid.vertices, solid.faces, color, kind, solid.core, top, way, follows))
 
-    def pair(self, name: str, solid: Solid, color: Color, kind: str | None = None) -> None:
-        """Add a part at +x as `name_right` and its mirror image as `name_left`."""
-        self.add(f"{name}_right", solid, color, kind or name)
-        self.add(f"{name}_left", solid.mirrored(), color, kind or name)
+    def pair(
+        self, name: str, solid: Solid, color: Color, kind: str | None = None, follows: str | None = None
+    ) -> None:
+        """Add a part at +x as `name_right` and its mirror image as `name_left`; `follows` gets the same ending."""
+        kind = kind or name.rstrip("0123456789").rstrip("_")
+        for side, half in (("right", solid), ("left", solid.mirrored())):
+            self.add(f"{name}_{side}", half, color, kind, follows=f"{follows}_{side}" if follows else None)
 
     def shape(self) -> SynthShape:
         """The normalised shape."""

@@ -304,7 +304,8 @@ def _build(
             if f"{t.category}/{t.name}" not in report.failed:
                 good.setdefault(t.category, []).append(t.name)
         if not good:
-            name, reason = next(iter(report.failed.items()))
+            name = f"{tasks[0].category}/{tasks[0].name}" if tasks else next(iter(report.failed))
+            reason = report.failed[name]
             raise ReconlabError(
                 f"None of the {len(tasks)} shapes of {root} could be built; the first, {name}: {reason}"
             )

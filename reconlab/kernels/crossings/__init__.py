@@ -40,7 +40,7 @@ def count_crossings(
 
     Examples:
         >>> tetrahedron = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1.0]])
-        >>> corners = tetrahedron[[[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]]
+        >>> corners = tetrahedron[torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])]
         >>> count_crossings(torch.tensor([[0.2, 0.21, 0.22]]), corners, torch.eye(3)[None])
         (tensor([6]), tensor([6]), tensor([0]))
     """

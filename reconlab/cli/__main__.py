@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -62,17 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
-    if command == "list":
-        from reconlab.cli.listing import main as run
-    elif command == "data":
-        from reconlab.cli.data import main as run
-    elif command == "predict":
-        from reconlab.cli.predict import main as run
-    else:
+    if command in TRAINER_COMMANDS:
         from reconlab.cli.train import main as train
 
         return train(command, rest)
-    return run(rest)
+    module = {"list": "listing"}.get(command, command)
+    return int(importlib.import_module(f"reconlab.cli.{module}").main(rest))
 
 
 def _complain(sentence: str) -> int:

@@ -76,7 +76,8 @@ class HardNet(nn.Module):
         if x.device.type == "cpu" and x.dtype == torch.float32:
             # oneDNN's layout: saves a reorder at each layer.
             x = x.contiguous(memory_format=torch.channels_last)
-        x = self.features(x).flatten(1)
+        # Under autocast the convolutions may answer in bf16; norms and distances are for full precision.
+        x = self.features(x).flatten(1).to(patches.dtype)
         return x * torch.rsqrt(x.square().sum(dim=1, keepdim=True) + 1e-10)
 
     def fold(self) -> HardNet:

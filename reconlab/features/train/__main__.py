@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--iterations", type=int, default=600, help="HardNet's steps")
     parser.add_argument("--batch", type=int, default=256, help="pairs per HardNet step")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--no-bf16", action="store_true", help="train HardNet in float32 throughout")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
@@ -133,7 +134,7 @@ def run(given: argparse.Namespace) -> None:
 
     begin = time.process_time()
     net, curve = train_hardnet(
-        patches, given.iterations, given.seed, given.batch, given.rate, check=check, check_every=50
+        patches, given.iterations, given.seed, given.batch, given.rate, check=check, bf16=not given.no_bf16
     )
     config = {"layers": 7, "dimensions": 128, "eps": net.eps}
     save_state(given.out / HARDNET_FILE, net, {"config": config, "iterations": given.iterations, **card})

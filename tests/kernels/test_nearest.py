@@ -138,7 +138,7 @@ def test_backends_agree(seed: int, n: int, m: int, source_kind: str, target_kind
 def test_reference_runs_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     source, target = cloud("volume", 2, 33, 12), cloud("volume", 2, 20, 13)
     whole = nearest(source, target, backend="reference")
-    monkeypatch.setattr(reference_module, "BLOCK", 100)
+    monkeypatch.setitem(reference_module.BLOCKS, "cpu", 100)
     blocks = nearest(source, target, backend="reference")
     assert torch.equal(whole[0], blocks[0])
     assert torch.equal(whole[1], blocks[1])

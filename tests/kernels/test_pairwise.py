@@ -130,7 +130,7 @@ def test_reference_runs_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     points, weights, bias = (x.double().requires_grad_() for x in inputs(2, 31, 3))
     whole = pairwise_repulsion(points, weights, bias)
     expected = torch.autograd.grad(whole.sum(), (points, weights, bias))
-    monkeypatch.setattr(reference_module, "BLOCK", 100)
+    monkeypatch.setitem(reference_module.BLOCKS, "cpu", 100)
     blocks = pairwise_repulsion(points, weights, bias)
     torch.testing.assert_close(whole, blocks)
     got = torch.autograd.grad(blocks.sum(), (points, weights, bias))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 22
-"""Pairs held at once (a few float tensors of this size)."""
+BLOCKS = {"cpu": 1 << 18, "cuda": 1 << 25}
+"""Pairs held at once (a few float tensors of this size): cache-sized on the CPU, enough to fill a GPU."""
 
 
 def nearest_neighbours(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -21,7 +21,7 @@ def nearest_neighbours(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         lowest one on ties and 0 where the distance is infinite.
     """
     batch, count = source.shape[:2]
-    rows = max(1, BLOCK // max(1, target.shape[1]))
+    rows = max(1, BLOCKS.get(source.device.type, 1 << 20) // max(1, target.shape[1]))
     distance = source.new_empty((batch, count))
     index = torch.empty((batch, count), dtype=torch.int64, device=source.device)
     for b in range(batch):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK = 1 << 22
-"""Pairs held at once (a few tensors of this size)."""
+BLOCKS = {"cpu": 1 << 17, "cuda": 1 << 24}
+"""Pairs held at once (a few tensors of this size): cache-sized on the CPU, enough to fill a GPU."""
 
 
 def repulsion(
@@ -26,22 +26,24 @@ def repulsion(
         The value ``(M,)`` and its gradients by ``points``, ``row`` and ``column``.
     """
     count = points.shape[1]
-    rows = max(1, BLOCK // max(1, count))
+    rows = max(1, BLOCKS.get(points.device.type, 1 << 20) // max(1, count))
     value = points.new_zeros(points.shape[0])
     by_points, by_row, by_column = (torch.zeros_like(x) for x in (points, row, column))
     for m in range(points.shape[0]):
-        p = points[m]
+        x, y = points[m, :, 0].contiguous(), points[m, :, 1].contiguous()
         for i in range(0, count, rows):
             here = slice(i, i + rows)
-            away = p[None, :] - p[here, None]
-            square = away.square().sum(-1)
-            distance = square if squared else square.sqrt()
-            kernel = torch.exp(-distance / sigma)
+            dx, dy = x - x[here, None], y - y[here, None]
+            distance = dx.square() + dy.square()
+            if not squared:
+                distance = distance.sqrt_()
+            kernel = torch.exp(distance / -sigma)
             by_row[m, here] = kernel @ column[m]
             by_column[m] += row[m, here] @ kernel
             # The pair counts twice, once in each row: a_j b_k + a_k b_j.
             force = kernel * (row[m, here, None] * column[m] + row[m] * column[m, here, None])
-            slope = 2.0 if squared else torch.where(distance > 0, 1.0 / distance, torch.zeros_like(distance))
-            by_points[m, here] = ((force * slope)[..., None] * away).sum(1) / sigma
+            force *= 2.0 if squared else torch.where(distance > 0, 1.0 / distance, torch.zeros_like(distance))
+            by_points[m, here, 0] = (force * dx).sum(1) / sigma
+            by_points[m, here, 1] = (force * dy).sum(1) / sigma
         value[m] = (row[m] * by_row[m]).sum()
     return value, by_points, by_row, by_column

@@ -76,6 +76,11 @@ def list_pairs(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return face, box[:, 0] + nth % box[:, 2], box[:, 1] + nth // box[:, 2]
 
 
+def pixel_centres(column: Tensor, row: Tensor, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """(P,2) NDC of the centres of pixels given by integers."""
+    return torch.stack([(2 * column + 1).to(dtype) / width - 1, (2 * row + 1).to(dtype) / height - 1], 1)
+
+
 def face_chunks(boxes: Tensor, budget: int) -> list[slice]:
     """Consecutive runs of faces with at most ``budget`` pairs each (one face may exceed it)."""
     total = (boxes[:, 2] * boxes[:, 3]).cumsum(0).cpu()
@@ -107,7 +112,7 @@ def _cross(u: Tensor, v: Tensor) -> Tensor:
 def _pair_terms(xyz: Tensor, nearest: Tensor, boxes: Tensor, s: Settings) -> tuple[Tensor, ...]:
     """Of the pairs within reach: face, flat pixel, d²/σ, clipped barycentrics, depth exponent."""
     face, column, row = list_pairs(boxes)
-    point = torch.stack([(2 * column + 1) / s.width - 1, (2 * row + 1) / s.height - 1], 1).to(xyz.dtype)
+    point = pixel_centres(column, row, s.height, s.width, xyz.dtype)
     with torch.no_grad():  # most of a box is out of reach: drop it before anything is kept for the backward
         keep = (_signed_distance(xyz[face][..., :2], point)[0] > -s.limit * s.sigma).nonzero()[:, 0]
     face, point = face[keep], point[keep]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reconlab.kernels.soft_rasterize.reference import face_chunks, list_pairs, pixel_boxes
+from reconlab.kernels.soft_rasterize.reference import face_chunks, list_pairs, pixel_boxes, pixel_centres
 
 BUDGET = 1 << 22  # pairs per chunk
 
@@ -43,7 +43,7 @@ def zbuffer_reference(
     winner = torch.full_like(best, -1, dtype=torch.int64)
     for c in face_chunks(boxes, BUDGET):
         face, column, row = list_pairs(boxes[c])
-        point = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], 1).double()
+        point = pixel_centres(column, row, height, width, torch.float64)
         corner = xyz[c][face]
         bary = screen_barycentrics(corner, point)
         hit = (bary >= 0).all(1)
@@ -64,7 +64,7 @@ def barycentrics_at(face_xyz: Tensor, splits: Tensor, face: Tensor) -> Tensor:
     _, height, width = face.shape
     image, row, column = (face >= 0).nonzero(as_tuple=True)
     corner = face_xyz[face[image, row, column] + splits[:-1].to(face.device)[image]].double()
-    point = torch.stack([(2 * column + 1) / width - 1, (2 * row + 1) / height - 1], 1).double()
+    point = pixel_centres(column, row, height, width, torch.float64)
     weight = screen_barycentrics(corner, point) / corner[..., 2]
     bary = torch.zeros(*face.shape, 3, device=face.device)
     bary[image, row, column] = (weight / weight.sum(1, keepdim=True)).float()

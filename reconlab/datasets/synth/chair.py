@@ -135,7 +135,7 @@ def _back(b: Builder, dice: Dice, f: Frame) -> None:
         gap = dice.number(0.05, 0.16) if posts else 0.0
         low = gap if posts else start
         mid, half = (h + low) / 2, (h - low) / 2
-        steps = np.linspace(-1, 1, 9)
+        steps = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 11))  # closer together at the corners
         arch = dice.number(0.05, 0.3) if dice.chance(0.4) else 0.0
         path, up = [], []
         for t in steps:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from reconlab.datasets.synth.triangulate import Array, Index, cap
+from reconlab.datasets.synth.triangulate import Array, Index, cap, cross
 
 
 class Solid(NamedTuple):
@@ -49,7 +49,7 @@ class Solid(NamedTuple):
 def signed_volume(vertices: Array, faces: Index) -> float:
     """Enclosed volume; positive when the faces look outward (divergence theorem)."""
     t = (vertices - vertices.mean(0))[faces]
-    return float(np.einsum("ij,ij->", t[:, 0], np.cross(t[:, 1], t[:, 2])) / 6.0)
+    return float(np.einsum("ij,ij->", t[:, 0], cross(t[:, 1], t[:, 2])) / 6.0)
 
 
 def rotation(axis: ArrayLike, degrees: float) -> Array:
@@ -183,7 +183,7 @@ def tube(
     for i in range(len(p)):
         before, after = d[max(i - 1, 0)], d[min(i, len(d) - 1)]
         plane = unit(before + after)
-        w = np.cross(v, before)
+        w = cross(v, before)
         offset = r[i] * (s[:, :1] * w + s[:, 1:] * v)
         offset = offset - np.outer(offset @ plane, before) / (before @ plane)  # slide into the mitre plane
         rings.append(p[i] + offset)
@@ -193,7 +193,7 @@ def tube(
 
 def _transport(v: Array, a: Array, b: Array) -> Array:
     """Rotate v by the smallest rotation that takes direction a to b."""
-    axis = np.cross(a, b)
+    axis = cross(a, b)
     s = float(np.linalg.norm(axis))
     if s < 1e-12:
         return v
@@ -225,7 +225,7 @@ def hexahedron(bottom: ArrayLike, top: ArrayLike) -> Solid:
 def plate(quad: ArrayLike, thickness: float) -> Solid:
     """Flat plate with mid-surface `quad` (4, 3), `thickness` across it."""
     q = np.asarray(quad, float)
-    n = unit(np.cross(q[2] - q[0], q[3] - q[1])) * thickness / 2
+    n = unit(cross(q[2] - q[0], q[3] - q[1])) * thickness / 2
     return hexahedron(q - n, q + n)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,7 +28,8 @@ def ear_clip(polygon: ArrayLike) -> Index:
     idx = np.arange(len(p)) if area > 0 else np.arange(len(p))[::-1]
     out: list[tuple[int, int, int]] = []
     while len(idx) > 3:
-        a, b, c = p[np.roll(idx, 1)], p[idx], p[np.roll(idx, -1)]
+        last, nxt = _turn(idx, -1), _turn(idx, 1)
+        a, b, c = p[last], p[idx], p[nxt]
         cross = _cross2(b - a, c - b)
         longest = np.maximum(np.maximum(_sq(b - a), _sq(c - b)), _sq(a - c))
         quality = cross / longest  # 0 for slivers; the best ear first keeps triangles well shaped
@@ -40,7 +43,7 @@ def ear_clip(polygon: ArrayLike) -> Index:
                 break
         if best < 0:  # only degenerate ears are left (collinear corners)
             best = int(np.argmax(quality))
-        out.append((int(np.roll(idx, 1)[best]), int(idx[best]), int(np.roll(idx, -1)[best])))
+        out.append((int(last[best]), int(idx[best]), int(nxt[best])))
         idx = np.delete(idx, best)
     out.append((int(idx[0]), int(idx[1]), int(idx[2])))
     return np.array(out, np.int64)
@@ -60,22 +63,34 @@ def _any_inside(a: Array, b: Array, c: Array, q: Array) -> bool:
     return bool(np.any(inside & ~corner))
 
 
+def cross(u: Array, v: Array) -> Array:
+    """Cross product over the last axis; many times faster than NumPy's on the few points of a ring."""
+    x, y, z = u[..., 0], u[..., 1], u[..., 2]
+    a, b, c = v[..., 0], v[..., 1], v[..., 2]
+    return np.stack([y * c - z * b, z * a - x * c, x * b - y * a], -1)
+
+
+def _turn(points: NDArray[Any], by: int) -> NDArray[Any]:
+    return np.concatenate([points[by:], points[:by]])
+
+
 def cap(ring: Array) -> Index:
     """Triangulate a ring (K, 3) in its own mean plane, counter-clockwise about its Newell normal."""
-    nxt = np.roll(ring, -1, axis=0)
-    n = np.cross(ring - ring.mean(0), nxt - ring.mean(0)).sum(0)
-    n = n / np.linalg.norm(n)
-    u = np.cross(n, np.eye(3)[np.argmin(np.abs(n))])
-    u = u / np.linalg.norm(u)
-    flat = np.stack([ring @ u, ring @ np.cross(n, u)], 1)
-    e = np.roll(flat, -1, axis=0) - flat
-    if np.all(_cross2(e, np.roll(e, -1, axis=0)) > 1e-12 * _sq(e)):  # convex: a zigzag strip
-        k = len(ring)
+    k = len(ring)
+    d = ring - ring.mean(0)
+    n = cross(d, _turn(d, 1)).sum(0)
+    n = n / np.sqrt(n @ n)
+    axis = np.zeros(3)
+    axis[np.argmin(np.abs(n))] = 1.0
+    u = cross(n, axis)
+    u = u / np.sqrt(u @ u)
+    flat = np.stack([d @ u, d @ cross(n, u)], 1)
+    e = _turn(flat, 1) - flat
+    if np.all(_cross2(e, _turn(e, 1)) > 1e-12 * _sq(e)):  # convex: a zigzag strip
         order = np.empty(k, np.int64)
         order[0::2] = np.arange((k + 1) // 2)
         order[1::2] = k - 1 - np.arange(k // 2)
         tri = np.stack([order[:-2], order[1:-1], order[2:]], 1)
-        flip = _cross2(flat[tri[:, 1]] - flat[tri[:, 0]], flat[tri[:, 2]] - flat[tri[:, 0]]) < 0
-        tri[flip] = tri[flip][:, ::-1]
+        tri[0::2] = tri[0::2, ::-1]  # the strip turns clockwise and counter-clockwise in turn
         return tri
     return ear_clip(flat)

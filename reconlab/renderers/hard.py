@@ -107,7 +107,7 @@ def render_rgba(
         turned = turn_to_viewer(normals[:, None], normals, corners.mean(1), rig.position.to(corners))[:, :, 0]
         colour = light.shade(turned)[..., None] * albedo  # (V,F,3)
         colour = torch.cat([colour, torch.ones_like(colour[..., :1])], -1)
-        colour = torch.cat([colour, torch.zeros_like(colour[:, :1])], 1)  # the background is the last face
+        colour = torch.cat([colour, colour.new_zeros(len(colour), 1, 4)], 1)  # the background is the last face
         image = colour.flatten(0, 1)[
             (torch.where(face < 0, len(faces), face) + torch.arange(len(face), device=face.device)[:, None, None]
              * (len(faces) + 1))
@@ -142,13 +142,16 @@ def _draw(
     rig = cameras.to(vertices.device)
     points = rig.transform(vertices.float())  # (V,N,3)
     behind = points[..., 2] < near
+    drawn_from = near * (1 - 1e-6)  # corners cut at the plane must not fall before it by rounding
     crossing = torch.zeros(views, count, dtype=torch.bool, device=faces.device)
     if bool(behind.any()):
         hidden = behind[:, faces].sum(2)
         crossing = (hidden > 0) & (hidden < 3)
     corners = _to_image(points, rig)[:, faces]  # faces with a corner behind the plane are skipped by the kernel
     if not bool(crossing.any()):
-        depth, face, _ = zbuffer(corners.flatten(0, 1), [count * v for v in range(views + 1)], image_size, near=near)
+        depth, face, _ = zbuffer(
+            corners.flatten(0, 1), [count * v for v in range(views + 1)], image_size, near=drawn_from
+        )
         return DepthImages(depth, face.long())
     packed, sources = [], []
     for v in range(views):
@@ -157,7 +160,7 @@ def _draw(
         packed.append(torch.cat([corners[v], _to_image(pieces.flatten(0, 1)[None], rig[v : v + 1]).view(-1, 3, 3)]))
         sources.append(torch.cat([torch.arange(count, device=faces.device), cut[parent]]))
     splits = torch.tensor([0] + [len(p) for p in packed]).cumsum(0)
-    depth, face, _ = zbuffer(torch.cat(packed), splits, image_size, near=near)
+    depth, face, _ = zbuffer(torch.cat(packed), splits, image_size, near=drawn_from)
     found = [torch.where(f < 0, -1, s[f.long().clamp(min=0)]) for f, s in zip(face, sources, strict=True)]
     return DepthImages(depth, torch.stack(found))
 

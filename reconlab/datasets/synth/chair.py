@@ -100,7 +100,9 @@ def _back(b: Builder, dice: Dice, f: Frame) -> None:
     f.back_width = f.width * (0.72 if f.round_seat else dice.number(0.82, 0.98))
     f.back_width *= float(b.params.get("seat_taper", 1.0))
     f.curve = dice.number(0.02, 0.09) if dice.chance(0.45) else 0.0
-    f.rear = f.depth / 2 - 0.025
+    corner = float(b.params.get("seat_corner", 0.0))  # the back's feet must stand on the seat's rounded corners
+    f.back_width -= 0.4 * corner
+    f.rear = f.depth / 2 - 0.025 - 0.25 * corner
     if f.round_seat:
         f.rear = np.sqrt((f.width / 2) ** 2 - (0.5 * f.back_width) ** 2) * 0.9 + f.curve
     b.params.update(back=style, incline=round(f.incline, 2), back_curved=f.curve > 0)

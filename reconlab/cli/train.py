@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jsonargparse
 import pytorch_lightning as pl
@@ -30,6 +30,18 @@ from reconlab.networks.checkpoint import load_checkpoint
 from reconlab.threads import num_threads
 
 RUN_DIRECTORY = "RECONLAB_RUN_DIRECTORY"  # inherited by the processes that DDP starts: one directory for all ranks
+
+
+class Parser(LightningArgumentParser):
+    """Says in one sentence what is wrong with a config or an option, without the list of all options."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise instead of printing the usage.
+
+        Raises:
+            ReconlabError: Always.
+        """
+        raise ReconlabError(f"{' '.join(message.split()).rstrip('.')}.") from ex
 
 
 class SaveConfig(SaveConfigCallback):
@@ -162,6 +174,7 @@ def main(command: str, argv: Sequence[str]) -> int:
         CLI(
             Reconstruction,
             ReconstructionData,
+            parser_class=Parser,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reconlab.errors import ReconlabError
+from reconlab.lab.predict import FILL, load_network, read_image
+
+
+def draw(path, mode="RGBA", background=(0, 0, 0, 0), size=(200, 120)):
+    picture = np.zeros((size[1], size[0], 4), np.uint8)
+    picture[:] = background
+    picture[30:80, 20:60] = (200, 30, 30, 255)
+    Image.fromarray(picture).convert(mode).save(path)
+    return path
+
+
+def extent(image: torch.Tensor) -> tuple[int, int, int, int]:
+    rows, columns = (image.min(0).values < 0.7).nonzero().T
+    return int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())
+
+
+def test_alpha_is_the_mask_and_the_object_is_centred(tmp_path):
+    image, note = read_image(draw(tmp_path / "a.png"), 128)
+    assert "alpha" in note
+    top, bottom, left, right = extent(image)
+    assert abs((bottom - top + 1) / 128 - FILL) < 0.03, "the longer side fills the frame as in training"
+    assert abs((top + bottom) / 2 - 63.5) <= 1.5
+    assert abs((left + right) / 2 - 63.5) <= 1.5
+    torch.testing.assert_close(image[:, 64, 64], torch.tensor([200, 30, 30]) / 255, atol=0.02, rtol=0)
+    torch.testing.assert_close(image[:, 2, 2], torch.ones(3))
+
+
+@pytest.mark.parametrize(("mode", "name"), [("RGB", "b.jpg"), ("RGB", "b.png"), ("RGBA", "c.png")])
+def test_plain_background_is_removed(tmp_path, mode, name):
+    path = draw(tmp_path / name, mode, (90, 140, 90, 255))
+    image, note = read_image(path, 64)
+    assert "plain background was assumed" in note
+    torch.testing.assert_close(image[:, 1, 1], torch.ones(3), atol=0.02, rtol=0)
+    assert float(image[0, 32, 32]) > 0.7
+
+
+def test_framing_can_be_kept(tmp_path):
+    image, _ = read_image(draw(tmp_path / "a.png"), 200, crop=False)
+    # 200 × 120 padded to a square: rows 30-80 move down by 40.
+    assert extent(image) == pytest.approx((70, 119, 20, 59), abs=1)
+
+
+def test_bad_images(tmp_path):
+    with pytest.raises(ReconlabError, match=r"absent\.png does not exist"):
+        read_image(tmp_path / "absent.png", 64)
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(ReconlabError, match=r"text\.png cannot be read"):
+        read_image(tmp_path / "text.png", 64)
+    whole = draw(tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ReconlabError, match=r"cut\.png cannot be read"):
+        read_image(tmp_path / "cut.png", 64)
+    Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "empty.png")
+    with pytest.raises(ReconlabError, match="shows no object"):
+        read_image(tmp_path / "empty.png", 64)
+    Image.new("RGB", (40, 40), "blue").save(tmp_path / "flat.png")
+    with pytest.raises(ReconlabError, match="shows no object"):
+        read_image(tmp_path / "flat.png", 64)
+
+
+def test_checkpoint_errors(tmp_path):
+    with pytest.raises(ReconlabError, match="does not exist"):
+        load_network(tmp_path / "absent.ckpt")
+
+    def save(**parameters):
+        torch.save({"state_dict": {}, "hyper_parameters": parameters}, tmp_path / "x.ckpt")
+        return tmp_path / "x.ckpt"
+
+    with pytest.raises(ReconlabError, match="does not say which network"):
+        load_network(save())
+    with pytest.raises(ReconlabError, match="cannot be imported"):
+        load_network(save(network={"class_path": "reconlab.networks.Nothing"}))
+    with pytest.raises(ReconlabError, match="is not a network"):
+        load_network(save(network={"class_path": "os.path.join"}))
+    with pytest.raises(ReconlabError, match="does not fit its own AtlasNet"):
+        load_network(save(network={"class_path": "reconlab.networks.AtlasNet", "init_args": {"latent": 8}}))

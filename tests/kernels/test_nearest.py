@@ -83,6 +83,24 @@ def test_outlier_and_huge_coordinates(backend: str) -> None:
     assert (at == 0).all()
 
 
+def test_the_tree_takes_over_from_the_grid() -> None:
+    """Clouds on which the grid gives up: small ones seen from afar, one crowded cell, one point many times."""
+    away, blob = cloud("sphere", 1, 900, 20), 0.01 * cloud("volume", 1, 900, 21)
+    crowded = cloud("lattice", 1, 900, 22)
+    crowded[0, 0] = 4000.0
+    cases = {
+        "collapsed": (away, blob),
+        "crowded": (cloud("lattice", 1, 900, 23) + 0.5, crowded),
+        "one place": (away, torch.ones(1, 900, 3)),
+        "two places": (away, torch.ones(1, 900, 3) * (torch.arange(900) % 2)[:, None]),
+    }
+    for name, (source, target) in cases.items():
+        fast, at = nearest(source, target, backend="cpu")
+        slow, expected = nearest(source, target, backend="reference")
+        assert torch.equal(at, expected), name  # ties included
+        torch.testing.assert_close(fast, slow, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_points_that_are_not_finite(backend: str) -> None:
     source, target = cloud("volume", 2, 30, 6), cloud("volume", 2, 40, 7)

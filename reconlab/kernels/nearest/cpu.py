@@ -1,7 +1,8 @@
 """Nearest neighbours on the CPU: a uniform grid, cells visited in growing rings until no closer point can exist.
 
 Exact. Target points are counting-sorted into cells that are contiguous along x, so each row of a ring is one
-run of memory; rows whose own distance exceeds the best one are skipped.
+run of memory; rows whose own distance exceeds the best one are skipped. A search that takes too long goes over
+to a tree of boxes, so that outliers and collapsed clouds cost little.
 """
 
 from __future__ import annotations
@@ -10,6 +11,11 @@ import math
 
 import numba
 import numpy as np
+
+from reconlab.kernels.nearest.cpu_tree import build, query
+
+PATIENCE = 400
+"""Rows and points that a search may visit in the grid; it then goes over to the tree."""
 
 SLACK = 1e-5
 """Cells count as this much closer (relative to coordinates) than computed: float32 rounding cannot lose a point."""
@@ -83,11 +89,19 @@ def nearest_neighbours(source, target, distance, index):
             for a in range(3):
                 sorted_target[at, a] = target[j, a]
 
+    tree_points, tree_labels, boxes, lowest = sorted_target, order, sorted_target, order  # until the tree is needed
+    grown = False
+    late = 0
     for i in range(n):
         x, y, z = source[i, 0], source[i, 1], source[i, 2]
         if not math.isfinite(x + y + z):
             distance[i] = np.inf
             index[i] = 0
+            continue
+        if 2 * late > i + 16:  # most searches overran: spare the grid
+            distance[i], index[i] = query(
+                tree_points, tree_labels, boxes, lowest, x, y, z, np.float32(np.inf), np.int32(0)
+            )
             continue
         # Position in cells; far points are clamped before the cast, which would overflow.
         fx = (x - low[0]) * inverse
@@ -103,17 +117,20 @@ def nearest_neighbours(source, target, distance, index):
         best = np.float32(np.inf)
         found = np.int32(0)
         ring = 0
+        work = 0
         while True:
             for kz in range(max(0, cz - ring), min(nz - 1, cz + ring) + 1):
                 dz = max(oz, max(low[2] + kz * side - z, z - (low[2] + (kz + 1) * side)) - loose)
                 dz2 = dz * dz if dz > 0.0 else 0.0
-                if dz2 > best:
+                work += 1
+                if dz2 > best or work > PATIENCE:
                     continue
                 edge_z = kz == cz - ring or kz == cz + ring
                 for ky in range(max(0, cy - ring), min(ny - 1, cy + ring) + 1):
                     dy = max(oy, max(low[1] + ky * side - y, y - (low[1] + (ky + 1) * side)) - loose)
                     dyz = dz2 + (dy * dy if dy > 0.0 else 0.0)
-                    if dyz > best:
+                    work += 1
+                    if dyz > best or work > PATIENCE:
                         continue
                     row = (kz * ny + ky) * nx
                     shell = edge_z or ky == cy - ring or ky == cy + ring
@@ -127,6 +144,9 @@ def nearest_neighbours(source, target, distance, index):
                             first = last = cx + ring
                         if first < 0 or last >= nx:
                             continue
+                        work += start[row + last + 1] - start[row + first]
+                        if work > PATIENCE:
+                            continue
                         for at in range(start[row + first], start[row + last + 1]):
                             ex = x - sorted_target[at, 0]
                             ey = y - sorted_target[at, 1]
@@ -135,6 +155,13 @@ def nearest_neighbours(source, target, distance, index):
                             if d < best or (d == best and order[at] < found):
                                 best = d
                                 found = order[at]
+            if work > PATIENCE:
+                if not grown:
+                    tree_points, tree_labels, boxes, lowest = build(sorted_target, order)
+                    grown = True
+                late += 1
+                best, found = query(tree_points, tree_labels, boxes, lowest, x, y, z, best, found)
+                break
             # The closest that an unvisited cell can be: through the nearest open side of the visited box.
             bound = np.inf
             if cx - ring > 0:

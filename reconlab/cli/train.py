@@ -72,7 +72,13 @@ class ReconlabCLI(LightningCLI):
             help="csv: metrics.csv in the run directory; wandb: Weights & Biases as well (offline unless "
             "WANDB_MODE=online).",
         )
-        # Sizes that losses of several configs share, so that one profile can set them: ${scale.…} in a config.
+        # Sizes that several networks and losses share, so that one profile sets them all: ${scale.…} in a config.
+        parser.add_argument("--scale.latent", type=int, default=256, help="Size of the network's latent code.")
+        parser.add_argument("--scale.hidden", type=int, default=128, help="Width of the decoder.")
+        parser.add_argument(
+            "--scale.encoder_width", type=int, default=32, help="ResNet's first stage; 64 is ResNet-18."
+        )
+        parser.add_argument("--scale.grid", type=int, default=10, help="Vertices along a side of an AtlasNet patch.")
         parser.add_argument("--scale.render_size", type=int, default=64, help="Side of differentiable renderings.")
         parser.add_argument("--scale.views", type=int, default=2, help="Rendered views per training step.")
         parser.add_argument("--scale.radius", type=int, default=0, help="DR-KFS search window, in patches.")
@@ -239,5 +245,6 @@ def quieten() -> None:
         ".*number of training batches.*",
         ".*Experiment logs directory.*",
         ".*GPU available but not used.*",
+        ".*The dirpath has changed from.*",
     ):
         warnings.filterwarnings("ignore", message=text)

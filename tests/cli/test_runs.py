@@ -219,7 +219,7 @@ def test_loss_that_needs_what_the_data_lacks(copy, options, capsys):
     assert main(options("drkfs", copy)) == 2
     sentence = one_sentence(capsys)
     assert "'mesh'" in sentence
-    assert "WeightedSum" in sentence
+    assert "the loss WeightedSum" in sentence
     assert main(options("chamfer", copy)) == 0, "a loss that does not need meshes trains on"
 
 

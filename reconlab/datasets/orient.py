@@ -25,9 +25,14 @@ HIDDEN = 0.005
 """A patch from whose sides together less than this share of rays escapes cannot be seen from outside."""
 SHEET = 0.75
 """An open patch whose two sides see out about equally well (this ratio or more) is a sheet without an inside."""
+CERTAIN, UNSEEN = 0.1, 0.35
+"""A face is certain of its outer side if that one's rays escape at least so often, and the other's at most this
+share as often."""
+CONFLICT = 0.03
+"""A patch whose certain faces disagree by more than this share of their area is cut where they do."""
 ROTATIONS = 4
-SAMPLES, SAMPLES_EACH = 20000, 4
-"""Points looked from: in all by area, and at least in each patch."""
+SAMPLES, SAMPLES_EACH, FACES_MANY = 20000, 3, 30000
+"""Points looked from: in all by area, and beyond that on each face (one on each if there are many faces)."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,25 @@ def clean(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return vertices[alive], faces.reshape(-1, 3), keep
 
 
-def consistent_patches(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Edge-connected patches, and which faces to turn so that neighbours in a patch agree.
+@dataclass(frozen=True)
+class Patches:
+    """Faces joined across edges.
 
-    Faces are neighbours across edges that exactly two faces have; edges of three or more bound patches.
-
-    Returns:
-        Patch numbers ``(F,)``, flips ``(F,)`` bool, and per patch whether it is closed ``(P,)`` bool.
+    Attributes:
+        links: ``(L, 2)`` pairs of faces that share an edge which only they have.
+        patch: ``(F,)`` patch numbers.
+        flipped: ``(F,)`` bool, faces to turn so that the neighbours in a patch agree.
+        closed: ``(P,)`` bool, patches without a border.
     """
+
+    links: np.ndarray
+    patch: np.ndarray
+    flipped: np.ndarray
+    closed: np.ndarray
+
+
+def consistent_patches(faces: np.ndarray) -> Patches:
+    """Edge-connected patches of faces ``(F, 3)``; edges that three or more faces share are borders."""
     count = len(faces)
     ends = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     owner, forward = np.repeat(np.arange(count), 3), ends[:, 0] < ends[:, 1]
@@ -100,26 +116,41 @@ def consistent_patches(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     edge = edge.reshape(-1)
     order = np.argsort(edge, kind="stable")
     pair = order[uses[edge[order]] == 2].reshape(-1, 2)
-    f, g = owner[pair[:, 0]], owner[pair[:, 1]]
+    links = owner[pair]
     clash = forward[pair[:, 0]] == forward[pair[:, 1]]  # agreeing neighbours run along their edge oppositely
-    graph = coo_matrix((np.ones(len(f)), (f, g)), (count, count))
-    patches, patch = connected_components(graph, directed=False)
-    # Breadth first over all patches at once, from a node that is joined to one face of each.
-    _, first = np.unique(patch, return_index=True)
-    rows, cols = np.concatenate([f, np.full(patches, count)]), np.concatenate([g, first])
-    # Weight 1: agree, 2: clash. A pair of faces sharing two edges keeps one of them (the sum would be wrong).
-    lowest, highest = np.minimum(rows, cols), np.maximum(rows, cols)
-    _, pick = np.unique(lowest * (count + 1) + highest, return_index=True)
-    weight = np.concatenate([clash + 1, np.ones(patches, np.int64)])[pick]
-    graph = coo_matrix((weight, (lowest[pick], highest[pick])), (count + 1, count + 1)).tocsr()
+    patch, closed = _components(links, count)
+    _, roots = np.unique(patch, return_index=True)
+    flipped = _spread(links, clash, roots, np.zeros(len(roots), bool), count)
+    return Patches(links, patch, flipped, closed)
+
+
+def _components(links: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Component of each of ``count`` faces, and whether each component has all its edges linked."""
+    graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), (count, count))
+    number, patch = connected_components(graph, directed=False)
+    joined = np.bincount(patch[links.reshape(-1)], minlength=number)
+    return patch, joined == 3 * np.bincount(patch, minlength=number)
+
+
+def _spread(links: np.ndarray, differs: np.ndarray, roots: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """Carry boolean values from root faces over links, negated where a link differs; nearest root first.
+
+    Faces that no root reaches get False.
+    """
+    # All roots hang on one extra node, so that one search visits every patch.
+    rows = np.concatenate([links.min(1), roots])
+    cols = np.concatenate([links.max(1), np.full(len(roots), count)])
+    _, pick = np.unique(rows * (count + 1) + cols, return_index=True)  # two faces may share two edges
+    weight = np.concatenate([differs + 1, values + 1])[pick]  # 1: same, 2: negated; zeros would be no edges
+    graph = coo_matrix((weight, (rows[pick], cols[pick])), (count + 1, count + 1)).tocsr()
     graph = (graph + graph.T).tocsr()
     visit, parent = breadth_first_order(graph, count, directed=False)
-    relation = np.asarray(graph[visit[1:], parent[visit[1:]]]).reshape(-1) == 2
-    flip = np.zeros(count + 1, bool)
-    for node, above, turned in zip(visit[1:].tolist(), parent[visit[1:]].tolist(), relation.tolist(), strict=True):
-        flip[node] = flip[above] ^ turned
-    open_edges = np.bincount(patch[owner], weights=uses[edge] == 1, minlength=patches)
-    return patch, flip[:count], open_edges == 0
+    above = parent[visit[1:]]
+    relation = np.asarray(graph[visit[1:], above]).reshape(-1) == 2
+    out = np.zeros(count + 1, bool)
+    for node, origin, negated in zip(visit[1:].tolist(), above.tolist(), relation.tolist(), strict=True):
+        out[node] = out[origin] ^ negated
+    return out[:count]
 
 
 def orient(vertices: np.ndarray, faces: np.ndarray, seed: int = 0) -> Oriented:
@@ -137,15 +168,48 @@ def orient(vertices: np.ndarray, faces: np.ndarray, seed: int = 0) -> Oriented:
     if len(faces) == 0:
         none = np.zeros(0, bool)
         return Oriented(vertices, faces, source, none, np.zeros(0, np.int64), none)
-    patch, flipped, closed = consistent_patches(faces)
-    faces = np.where(flipped[:, None], faces[:, [0, 2, 1]], faces)
-    front, back = _visibility(vertices, faces, patch, np.random.default_rng(seed))
-    high, low = np.maximum(front, back), np.minimum(front, back)
-    hidden = front + back < HIDDEN
-    turn = np.where(hidden, _volumes(vertices[faces], patch) < 0, back > front)
-    bounding = closed | (~hidden & (low < SHEET * high))
+    joined = consistent_patches(faces)
+    faces = np.where(joined.flipped[:, None], faces[:, [0, 2, 1]], faces)
+    area, front, back = _visibility(vertices, faces, np.random.default_rng(seed))
+    patch, closed = cut_torn(joined, area, front, back)
+    share = np.maximum(np.bincount(patch, area), 1e-300)
+    above, below = np.bincount(patch, area * front) / share, np.bincount(patch, area * back) / share
+    hidden = above + below < HIDDEN
+    turn = np.where(hidden, _volumes(vertices[faces], patch) < 0, below > above)
+    sheet = np.minimum(above, below) >= SHEET * np.maximum(above, below)
+    bounding = closed | (~hidden & ~sheet)
     faces = np.where(turn[patch][:, None], faces[:, [0, 2, 1]], faces)
-    return Oriented(vertices, faces, source, flipped ^ turn[patch], patch, bounding[patch])
+    return Oriented(vertices, faces, source, joined.flipped ^ turn[patch], patch, bounding[patch])
+
+
+def cut_torn(joined: Patches, area: np.ndarray, front: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Patches after cutting those whose faces, though joined edge to edge, see out from opposite sides.
+
+    Doubled walls that are sewn together along windows make such patches. Each face sides with the nearest
+    certain one, and links between opposite sides are cut.
+
+    Args:
+        joined: The patches.
+        area: ``(F,)`` of the faces.
+        front: ``(F,)`` share of rays that escape from the front of each face, turned to agree with its patch.
+        back: Likewise from the back.
+
+    Returns:
+        Patch numbers ``(F,)`` and whether each patch is closed ``(P,)``.
+    """
+    high, low = np.maximum(front, back), np.minimum(front, back)
+    certain = (high >= CERTAIN) & (low <= UNSEEN * high)
+    count = len(joined.closed)
+    says = np.where(certain, area, 0.0)
+    reverse = np.bincount(joined.patch, says * (back > front), count)
+    total = np.bincount(joined.patch, says, count)
+    torn = np.minimum(reverse, total - reverse) > CONFLICT * total
+    if not torn.any():
+        return joined.patch, joined.closed
+    roots = np.flatnonzero(certain & torn[joined.patch])
+    side = _spread(joined.links, np.zeros(len(joined.links), bool), roots, (back > front)[roots], len(area))
+    side[roots] = (back > front)[roots]
+    return _components(joined.links[side[joined.links[:, 0]] == side[joined.links[:, 1]]], len(area))
 
 
 def _volumes(corners: np.ndarray, patch: np.ndarray) -> np.ndarray:
@@ -158,28 +222,20 @@ def _volumes(corners: np.ndarray, patch: np.ndarray) -> np.ndarray:
 
 
 def _visibility(
-    vertices: np.ndarray, faces: np.ndarray, patch: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Share of rays that escape from the front and from the back of each patch, two ``(P,)`` in [0, 1]."""
+    vertices: np.ndarray, faces: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Areas of the faces and the share of rays that escape from their front and their back, three ``(F,)``."""
     corners = vertices[faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     area = np.linalg.norm(cross, axis=1)
-    count = int(patch.max()) + 1
-    by_patch = np.argsort(patch, kind="stable")
-    cumulative = np.cumsum(area[by_patch])
-    ends = np.cumsum(np.bincount(patch, minlength=count))
-    high = cumulative[ends - 1]
-    low = np.concatenate([[0.0], high[:-1]])
-    each = SAMPLES_EACH + np.round(SAMPLES * (high - low) / high[-1]).astype(np.int64)
-    owner = np.repeat(np.arange(count), each)
-    u = low[owner] + rng.random(len(owner)) * (high - low)[owner]
-    index = np.clip(np.searchsorted(cumulative, u, side="right"), (ends - np.bincount(patch))[owner], ends[owner] - 1)
-    face = by_patch[index]
+    least = SAMPLES_EACH if len(faces) <= FACES_MANY else 1
+    each = least + np.round(SAMPLES * area / area.sum()).astype(np.int64)
+    face = np.repeat(np.arange(len(faces)), each)
     a, b = np.sqrt(rng.random(len(face)))[:, None], rng.random(len(face))[:, None]
     points = (1 - a) * corners[face, 0] + a * (1 - b) * corners[face, 1] + a * b * corners[face, 2]
     step = OFFSET * np.linalg.norm(np.ptp(vertices, 0)) * cross[face] / area[face, None]
     both = torch.from_numpy(np.concatenate([points + step, points - step]))
     _, _, free = count_crossings(both, torch.from_numpy(corners), random_rotations(ROTATIONS, rng))
     share = free.numpy() / (6 * ROTATIONS)
-    front, back = (np.bincount(owner, s, count) / each for s in (share[: len(face)], share[len(face) :]))
-    return front, back
+    front, back = (np.bincount(face, s, len(faces)) / each for s in (share[: len(face)], share[len(face) :]))
+    return area, front, back

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 
 from reconlab.datasets.inside import cell_centres, inside, surface_cells, voxelize
-from reconlab.datasets.orient import clean, consistent_patches, orient
+from reconlab.datasets.orient import clean, consistent_patches, cut_torn, orient
 
 POINTS = np.random.default_rng(0).random((8000, 3)) - 0.5
 
@@ -146,11 +146,29 @@ def test_patches_stop_at_edges_of_three_faces() -> None:
     # A closed box with a fin on one edge: the fin is a patch of its own.
     box = trimesh.creation.box()
     edge = box.edges[0]
-    vertices = np.vstack([box.vertices, [3, 3, 3]])
-    patch, _, closed = consistent_patches(np.vstack([box.faces, [*edge, len(box.vertices)]]))
-    assert patch[-1] not in patch[:-1]
-    assert len(vertices) == 9
-    assert not closed[patch[-1]]
+    found = consistent_patches(np.vstack([box.faces, [*edge, len(box.vertices)]]))
+    assert found.patch[-1] not in found.patch[:-1]
+    assert not found.closed.any()
+    assert consistent_patches(box.faces).closed.all()
+
+
+def test_patches_that_see_out_from_opposite_sides_are_cut() -> None:
+    """A strip whose two halves are certain of opposite sides: what is between sides with the nearer half."""
+    strip = np.array([[i, i + 1, i + 2] for i in range(8)])
+    strip[1::2] = strip[1::2][:, ::-1]
+    joined = consistent_patches(strip)
+    assert joined.patch.max() == 0
+    front = np.array([0.5, 0.5, 0.1, 0.1, 0.1, 0.1, 0.0, 0.0])
+    patch, closed = cut_torn(joined, np.ones(8), front, front[::-1].copy())
+    assert patch.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert not closed.any()
+    # A few dissenters are noise: the patch stays whole.
+    front = np.full(100, 0.5)
+    front[7], back = 0.0, np.zeros(100)
+    back[7] = 0.5
+    strip = np.array([[i, i + 1, i + 2] for i in range(100)])
+    whole = consistent_patches(strip)
+    assert cut_torn(whole, np.ones(100), front, back)[0].max() == 0
 
 
 def test_voxels_follow_the_written_rule() -> None:

@@ -118,6 +118,7 @@ def save_state(path: Path, net: torch.nn.Module, card: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.detach().half().contiguous() for k, v in net.state_dict().items() if v.is_floating_point()}
     save_file(state, str(path))
+    path.chmod(0o644)  # safetensors writes files that only their owner may read
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     text = json.dumps({"file": path.name, "sha256": digest, "dtype": "float16", **card}, indent=2)
     path.with_suffix(".json").write_text(text + "\n")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from reconlab.cameras import softras_cameras
 from reconlab.datasets.synth import generate, move_part, remove_part
 from reconlab.features import HardNet, PatchExtractor, load_detector, load_hardnet
-from reconlab.losses.drkfs import drkfs
+from reconlab.kernels.patch_matching import match_patches
 from reconlab.renderers import soft_rasterize
 from reconlab.shapes import Mesh
 
@@ -161,12 +161,16 @@ def main() -> None:
         for truth, variants in chairs:
             mse = [float((v - truth).square().mean()) for v in variants]
             rows.setdefault("MSE of pixels", []).append((mse[0], max(mse[1:])))
-            stack = torch.stack(variants)[None]
-            same = truth.expand_as(stack)
+            stack = torch.stack(variants)
             for name, net in nets.items():
                 extractor = PatchExtractor(detector, net)  # type: ignore[arg-type]
+                one = extractor(truth[None])
+                there = one.map(lambda x: x.expand(len(variants), *x.shape[1:]))
+                here = extractor(stack, like=there)
                 for radius in (1, 0):
-                    value = drkfs(stack, same, extractor, radius)[0].tolist()
+                    both = [match_patches(q.descriptors, k.descriptors, radius)[0] * q.weights
+                            for q, k in ((here, there), (there, here))]  # fmt: skip
+                    value = sum(x.sum(dim=(1, 2)) for x in both).tolist()
                     rows.setdefault(f"{name}, r={radius}", []).append((value[0], max(value[1:])))
         results[family] = {}
         for name, pairs in rows.items():

@@ -95,7 +95,7 @@ def run(given: argparse.Namespace) -> None:
     log.info("%d + %d pairs of views after %.0f s", len(train), len(held), time.process_time() - start)
 
     card = {
-        "command": "python -m reconlab.features.train " + " ".join(sys.argv[1:]),
+        "command": " ".join(["python -m reconlab.features.train --out DIR", *_settings(given)]),
         "commit": _commit(),
         "seed": given.seed,
         "torch": torch.__version__,
@@ -154,6 +154,18 @@ def run(given: argparse.Namespace) -> None:
     torch.save(held_patches, given.out / "held_out_patches.pt")
     draw_curve(curve, checks, given.out / "curve.png")
     log.info("done after %.0f CPU-seconds: %s", time.process_time() - start, results["hardnet"]["held_out"])
+
+
+def _settings(given: argparse.Namespace) -> list[str]:
+    """The settings but for the folder, as words of a command line."""
+    words = []
+    for name, value in vars(given).items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif name != "out" and value is not None and value is not False:
+            words += [option, str(value)]
+    return words
 
 
 def _commit() -> str:

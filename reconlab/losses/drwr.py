@@ -131,7 +131,7 @@ def drwr(
     """The two terms of DRWR for each sample and view.
 
     Args:
-        points: ``(B, J, 3)`` in the object frame.
+        points: ``(B, J, 3)`` in the object frame; half precision is computed in float32.
         silhouettes: ``(B, V, H, H)`` in [0, 1].
         cameras: ``(B, V)``, which need not know the silhouettes' size.
         resolution: Side of the grid on which field, ω and δ live; divides ``H``.
@@ -156,7 +156,9 @@ def drwr(
     if reading.off_image not in ("distance", "clip"):
         raise ReconlabError(f"DRWR: off_image is {reading.off_image!r}; expected 'distance' or 'clip'.")
     maps = silhouette_fields(silhouettes.flatten(0, 1), resolution, reduction, reading.field, reading.scales)
-    xy, depth = cameras.project(points.unsqueeze(1))
+    points = points.to(torch.promote_types(points.dtype, torch.float32))
+    with torch.autocast(points.device.type, enabled=False):  # bfloat16 positions would be off by whole pixels
+        xy, depth = cameras.project(points.unsqueeze(1))
     front = (depth > NEAR) & torch.isfinite(depth)
     behind = torch.isfinite(depth) & ~front
     xy = torch.where(behind.unsqueeze(-1), torch.full_like(xy, 2.0), xy).flatten(0, 1)

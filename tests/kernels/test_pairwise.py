@@ -138,6 +138,13 @@ def test_reference_runs_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(g, e)
 
 
+def test_threads_give_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    points, weights, bias = inputs(5, 200, 4)
+    one = pairwise_repulsion(points, weights, bias)
+    monkeypatch.setenv("RECONLAB_THREADS", "3")
+    assert torch.equal(pairwise_repulsion(points, weights, bias), one)
+
+
 def test_unfitting_input_is_named() -> None:
     points = torch.zeros(2, 4, 2)
     with pytest.raises(ReconlabError, match=r"\(2, 4, 3\)"):

@@ -181,6 +181,17 @@ def test_points_behind_the_camera_and_far_away_stay_finite() -> None:
     assert (only_behind.grad == 0).all()
 
 
+def test_mixed_precision_projects_in_float32() -> None:
+    mask, cameras = two_views()
+    points = torch.rand(1, 20, 3) - 0.5
+    expected = drwr(points, mask, cameras, 16).total()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(drwr(points, mask, cameras, 16).total(), expected)
+    half = drwr(points.half(), mask, cameras, 16).total()
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, expected, rtol=1e-2, atol=1e-3)
+
+
 def test_a_point_that_is_not_finite_shows() -> None:
     mask, cameras = two_views()
     points = torch.rand(2, 20, 3) - 0.5

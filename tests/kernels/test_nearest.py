@@ -101,6 +101,14 @@ def test_the_tree_takes_over_from_the_grid() -> None:
         torch.testing.assert_close(fast, slow, rtol=1e-5, atol=0)
 
 
+def test_radix_sort_of_codes() -> None:
+    from reconlab.kernels.nearest.cpu_tree import _sorted_order
+
+    code = np.random.default_rng(0).integers(0, 2**63 - 1, 500)
+    code[100:200] = code[:100]
+    np.testing.assert_array_equal(_sorted_order(code), np.argsort(code, kind="stable"))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_points_that_are_not_finite(backend: str) -> None:
     source, target = cloud("volume", 2, 30, 6), cloud("volume", 2, 40, 7)

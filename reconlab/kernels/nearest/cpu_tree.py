@@ -23,6 +23,25 @@ def _spread(bits):
     return (bits | (bits << 2)) & 0x1249249249249249
 
 
+@numba.njit("int32[::1](int64[::1])", nogil=True, cache=True)
+def _sorted_order(code):
+    """Indices that sort 63-bit codes: radix sort, stable (numba's own sort takes seconds to compile)."""
+    order = np.arange(code.shape[0], dtype=np.int32)
+    other = np.empty_like(order)
+    for shift in range(0, 63, 11):
+        start = np.zeros(2049, np.int32)
+        for j in range(code.shape[0]):
+            start[((code[j] >> shift) & 2047) + 1] += 1
+        for digit in range(2048):
+            start[digit + 1] += start[digit]
+        for j in range(code.shape[0]):
+            digit = (code[order[j]] >> shift) & 2047
+            other[start[digit]] = order[j]
+            start[digit] += 1
+        order, other = other, order
+    return order
+
+
 @numba.njit(
     "Tuple((float32[:,::1], int32[::1], float32[:,::1], int32[::1]))(float32[:,::1], int32[::1])",
     nogil=True,
@@ -48,7 +67,7 @@ def build(points, labels):
         y = _spread(np.int64((points[j, 1] - low[1]) * factor))
         z = _spread(np.int64((points[j, 2] - low[2]) * factor))
         code[j] = x | (y << 1) | (z << 2)
-    order = np.argsort(code)
+    order = _sorted_order(code)
     ranked = np.empty((m, 3), np.float32)
     names = np.empty(m, np.int32)
     for j in range(m):

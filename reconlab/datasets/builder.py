@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from reconlab.datasets import format as files
 from reconlab.datasets.content import Sizes, shape_content, shape_rng
 from reconlab.datasets.meshes import RawMesh, empty_categories, find_meshes, read_mesh
 from reconlab.datasets.splits import check_fractions, group, read_groups, split
+from reconlab.datasets.store import claim, is_done, locked, remove_leftovers
 from reconlab.errors import ReconlabError
 
 EMBEDDED_COUNT = 24
@@ -231,42 +230,6 @@ def _key(settings: dict[str, Any], *more: str) -> str:
     return files.sha256(text.encode())
 
 
-_held: set[Path] = set()
-
-
-@contextmanager
-def locked(root: Path, wait: bool) -> Iterator[None]:
-    """Hold the dataset's build lock; it ends with the process, whatever happens. Reentrant within a process.
-
-    Raises:
-        ReconlabError: ``wait`` is False and another process builds there, or the folder cannot be written.
-    """
-    real = root.resolve()
-    if real in _held:
-        yield
-        return
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = (root / ".lock").open("a")
-    except OSError as error:
-        raise ReconlabError(f"The dataset folder {root} cannot be written ({error.strerror}).") from error
-    with handle:
-        try:
-            import fcntl
-        except ImportError:  # Windows: builds are not protected from one another there
-            yield
-            return
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError as error:
-            raise ReconlabError(f"Another process is building {root}: wait for it.") from error
-        _held.add(real)
-        try:
-            yield
-        finally:
-            _held.discard(real)
-
-
 def _build(
     root: Path,
     tasks: list[Task],
@@ -282,12 +245,12 @@ def _build(
 
     start = time.monotonic()
     with locked(root, wait=False):
-        _claim(root, settings, force)
+        claim(root, settings, force)
         report = BuildReport(root, failed=dict(failed))
         complete = {"settings": settings, "shapes": _key({}, *(t.key for t in tasks))}
         try:
-            _remove_leftovers(root, {(t.category, t.name) for t in tasks} if force else None)
-            todo = [t for t in tasks if not _done(root, t)]
+            remove_leftovers(root, {(t.category, t.name) for t in tasks} if force else None)
+            todo = [t for t in tasks if not is_done(root, t.category, t.name, t.key)]
             pending = {(t.category, t.name) for t in todo}
             report.reused = [f"{t.category}/{t.name}" for t in tasks if (t.category, t.name) not in pending]
             from reconlab.datasets.work import run_tasks
@@ -330,60 +293,6 @@ def _build(
     return report
 
 
-def read_settings(root: Path) -> dict[str, Any] | None:
-    """The settings that a folder was (or is being) built with; None if it is no build of this program."""
-    import yaml
-
-    try:
-        if (root / files.BUILDING).exists():
-            return dict(json.loads((root / files.BUILDING).read_text(encoding="utf-8")))
-        if (root / files.METADATA).exists():
-            meta = yaml.safe_load((root / files.METADATA).read_text(encoding="utf-8")) or {}
-            return dict(meta["reconlab"]["settings"]) if "reconlab" in meta else None
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        return None
-    return None
-
-
-def _claim(root: Path, settings: dict[str, Any], force: bool) -> None:
-    """Mark the folder as being built with these settings, or refuse."""
-    before = read_settings(root)
-    others = [p.name for p in root.iterdir() if p.name != ".lock"]
-    if before is None and others and not force:
-        raise ReconlabError(
-            f"{root} is not empty and no dataset of this program: choose another folder, or --force to build into it."
-        )
-    if before is not None and before != settings and not force:
-        keys = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
-        changes = ", ".join(f"{k} {before.get(k)} -> {settings.get(k)}" for k in keys)
-        raise ReconlabError(
-            f"{root} was built with other settings ({changes}): choose another folder, or --force to replace it."
-        )
-    files.write_atomic(root / files.BUILDING, json.dumps(settings, sort_keys=True).encode())
-    (root / files.METADATA).unlink(missing_ok=True)
-
-
-def _done(root: Path, task: Task) -> bool:
-    """Is the shape there, complete, made by the same settings? Folders appear only by a rename of a whole shape."""
-    folder = root / task.category / task.name
-    try:
-        sums = json.loads((folder / files.CHECKSUMS).read_text(encoding="utf-8"))
-        return bool(sums["key"] == task.key) and all((folder / f).is_file() for f in sums["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _remove_leftovers(root: Path, wanted: set[tuple[str, str]] | None) -> None:
-    """Remove what killed builds left aside; with ``wanted``, also this program's shapes that are not in it."""
-    for category in (p for p in root.iterdir() if p.is_dir()):
-        for path in category.iterdir():
-            stale = path.name.startswith(".") and path.name.endswith((".tmp", ".old"))
-            if wanted is not None and (path / files.CHECKSUMS).is_file() and (category.name, path.name) not in wanted:
-                stale = True
-            if stale:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
 def make_shape(task: Task) -> dict[str, bytes]:
     """The files of one shape, by path relative to its folder.
 
@@ -399,29 +308,3 @@ def make_shape(task: Task) -> dict[str, bytes]:
     vertices, faces, colors = shape.mesh()
     raw = RawMesh(vertices.astype(np.float64), faces.astype(np.int64), colors)
     return shape_content(raw, task.sizes, rng, shape.occupancy)
-
-
-def place_shape(root: Path, task: Task, content: dict[str, bytes]) -> None:
-    """Write a shape aside, wait for the disk, and rename it into place."""
-    import os
-
-    folder = root / task.category / task.name
-    aside = folder.with_name(f".{task.name}.{os.getpid()}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        (aside / files.VIEWS).mkdir(parents=True)
-        for name, data in content.items():
-            files.write_durable(aside / name, data)
-        sums = {"key": task.key, "files": {name: files.sha256(data) for name, data in sorted(content.items())}}
-        files.write_durable(aside / files.CHECKSUMS, json.dumps(sums, indent=1, sort_keys=True).encode())
-        files.sync_folder(aside)
-        if folder.exists():
-            old = folder.with_name(f".{task.name}.{os.getpid()}.old")
-            folder.rename(old)
-            aside.rename(folder)
-            shutil.rmtree(old)
-        else:
-            aside.rename(folder)
-        files.sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

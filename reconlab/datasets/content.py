@@ -76,9 +76,12 @@ def outer_surface(
         Points and unit normals (away from the solid), each ``(count, 3)`` float64.
     """
     kept: list[tuple[np.ndarray, np.ndarray]] = []
-    total, rounds = 0, 0
+    total, rounds, drawn = 0, 0, 0
     while total < count:
-        points, normals = sample_surface(vertices, faces, count, rng)
+        # As many as the share kept so far suggests, and a few more.
+        wanted = min(count, round((count - total) * 1.1 * drawn / max(total, 1)) + 100) if drawn else count
+        points, normals = sample_surface(vertices, faces, wanted, rng)
+        drawn += wanted
         if rounds < 6:
             both = occupancy(np.concatenate([points + SIDE * normals, points - SIDE * normals])).reshape(2, -1)
             normals = np.where((both[0] & ~both[1])[:, None], -normals, normals)

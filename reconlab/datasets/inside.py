@@ -16,7 +16,7 @@ from reconlab.datasets.orient import Oriented, orient, random_rotations
 from reconlab.kernels.crossings import count_crossings
 from reconlab.kernels.voxelize import triangles_to_cells
 
-FIRST, SECOND = 4, 24
+FIRST, SECOND = 4, 16
 """Random frames (6 rays each) for every point, and more for unclear points."""
 CLEAR = 0.2
 """A first vote within this of a whole number is clear."""
@@ -60,13 +60,19 @@ def inside(points: np.ndarray, mesh: Oriented, seed: int = 0) -> np.ndarray:
     """
     points = np.asarray(points, np.float64)
     corners = mesh.vertices[mesh.faces[mesh.bounding]]
+    out = np.zeros(len(points), bool)
+    if len(corners) == 0:
+        return out
+    # From beyond the bounding box the surface fills less than half of the sky: the number is below one half.
+    near = np.flatnonzero(((points >= corners.min((0, 1))) & (points <= corners.max((0, 1)))).all(1))
     rng = np.random.default_rng(seed)
-    number = winding_number(points, corners, FIRST, rng)
+    number = winding_number(points[near], corners, FIRST, rng)
     unclear = np.flatnonzero(np.abs(number - np.round(number)) > CLEAR)
     if len(unclear):
-        more = winding_number(points[unclear], corners, SECOND, rng)
+        more = winding_number(points[near[unclear]], corners, SECOND, rng)
         number[unclear] = (FIRST * number[unclear] + SECOND * more) / (FIRST + SECOND)
-    return number > 0.5
+    out[near] = number > 0.5
+    return out
 
 
 def cell_centres(resolution: int) -> np.ndarray:

@@ -58,7 +58,8 @@ def _start_worker() -> None:
 
 
 def _one(root: Path, task: Task) -> str | None:
-    from reconlab.datasets.builder import make_shape, place_shape
+    from reconlab.datasets.builder import make_shape
+    from reconlab.datasets.store import place_shape
 
     try:
         content = make_shape(task)
@@ -69,7 +70,7 @@ def _one(root: Path, task: Task) -> str | None:
     except (ValueError, IndexError, ArithmeticError, RuntimeError) as error:
         # A strange mesh must not end a build of thousands; the kind of error is named for a bug report.
         return f"unexpected {type(error).__name__}: {error}"
-    place_shape(root, task, content)
+    place_shape(root, task.category, task.name, task.key, content)
     return None
 
 

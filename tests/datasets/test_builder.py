@@ -13,9 +13,10 @@ import yaml
 
 from reconlab.datasets import builder, work
 from reconlab.datasets import format as files
-from reconlab.datasets.builder import build_meshes, build_synth, ensure_embedded, locked
+from reconlab.datasets.builder import build_meshes, build_synth, ensure_embedded
 from reconlab.datasets.check import check
 from reconlab.datasets.content import Sizes
+from reconlab.datasets.store import locked
 from reconlab.errors import ReconlabError
 
 TINY = Sizes(views=2, image_size=32, points=200, queries=500)

@@ -92,37 +92,32 @@ def face_chunks(boxes: Tensor, budget: int) -> list[slice]:
     return chunks
 
 
-def _signed_distance(xy: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance to the outline, positive inside, (P,); and barycentric coordinates (P,3)."""
-    a, b, c = xy.unbind(1)
-    area2 = _cross(b - a, c - a)
-    bary = torch.stack([_cross(b - point, c - point), _cross(c - point, a - point), _cross(a - point, b - point)], 1)
-    bary = bary / area2[:, None]
-    edge = xy.roll(-1, 1) - xy
-    offset = point[:, None] - xy
-    along = ((offset * edge).sum(-1) / (edge * edge).sum(-1).clamp(min=1e-30)).clamp(0, 1)
-    squared = (offset - along[..., None] * edge).square().sum(-1).amin(1)
-    return torch.where((bary >= 0).all(1), squared, -squared), bary
-
-
-def _cross(u: Tensor, v: Tensor) -> Tensor:
-    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+def _signed_distance(x: Tensor, y: Tensor, px: Tensor, py: Tensor) -> tuple[Tensor, Tensor]:
+    """Of corners (3,P) and points (P,): squared distance to the outline, positive inside, and barycentrics (3,P)."""
+    ex, ey = x.roll(-1, 0) - x, y.roll(-1, 0) - y  # edge i leads from corner i to corner i + 1
+    dx, dy = px - x, py - y
+    area2 = ex[2] * ey[0] - ey[2] * ex[0]
+    bary = ((ex * dy - ey * dx) / area2).roll(-1, 0)  # edge i is opposite to corner i + 2
+    along = ((dx * ex + dy * ey) / (ex * ex + ey * ey).clamp(min=1e-30)).clamp(0, 1)
+    squared = ((dx - along * ex).square() + (dy - along * ey).square()).amin(0)
+    return torch.where((bary >= 0).all(0), squared, -squared), bary
 
 
 def _pair_terms(xyz: Tensor, nearest: Tensor, boxes: Tensor, s: Settings) -> tuple[Tensor, ...]:
-    """Of the pairs within reach: face, flat pixel, d²/σ, clipped barycentrics, depth exponent."""
+    """Of the pairs within reach: face, flat pixel, d²/σ (negative outside), clipped barycentrics, depth exponent."""
     face, column, row = list_pairs(boxes)
-    point = pixel_centres(column, row, s.height, s.width, xyz.dtype)
+    px, py = pixel_centres(column, row, s.height, s.width, xyz.dtype).unbind(1)
+    corners = xyz.permute(2, 1, 0)  # coordinate, corner, face: pairs come last, where torch is fast
     with torch.no_grad():  # most of a box is out of reach: drop it before anything is kept for the backward
-        keep = (_signed_distance(xyz[face][..., :2], point)[0] > -s.limit * s.sigma).nonzero()[:, 0]
-    face, point = face[keep], point[keep]
-    corner = xyz[face]
-    signed, bary = _signed_distance(corner[..., :2], point)
+        signed = _signed_distance(corners[0][:, face], corners[1][:, face], px, py)[0]
+        keep = (signed > -s.limit * s.sigma).nonzero()[:, 0]
+    face = face[keep]
+    x, y, z = corners[:, :, face]
+    signed, bary = _signed_distance(x, y, px[keep], py[keep])
     bary = bary.clamp(0, 1)
-    bary = bary / bary.sum(1, keepdim=True)
-    depth = 1 / (bary / corner[..., 2]).sum(1)
-    pixel = row[keep] * s.width + column[keep]
-    return face, pixel, signed / s.sigma, bary, (nearest[face] - depth) / s.depth_scale
+    bary = bary / bary.sum(0)
+    exponent = (nearest[face] - 1 / (bary / z).sum(0)) / s.depth_scale
+    return face, row[keep] * s.width + column[keep], signed / s.sigma, bary, exponent
 
 
 def soft_rasterize_reference(
@@ -165,7 +160,7 @@ def soft_rasterize_reference(
         if shade is None:
             return through, zero, zero
         weight = torch.sigmoid(logit) * (exponent - highest[pixel]).exp()
-        value = (bary * shade[face]).sum(1)
+        value = (bary * shade.T[:, face]).sum(0)
         return through, zero.index_add(0, pixel, weight), zero.index_add(0, pixel, weight * value)
 
     through = xyz.new_zeros(pixels)

@@ -30,6 +30,7 @@ class PatchExtractor(nn.Module):
             descriptor of a constant patch and are not computed. 0 computes all.
         size: Patch side in pixels.
         stride: Step between patches in pixels.
+        bf16: Run the descriptor's convolutions in bfloat16 (norms and distances stay in full precision).
 
     Example:
         >>> extractor = PatchExtractor(PiecewiseLinearDetector(), HardNet())
@@ -45,6 +46,7 @@ class PatchExtractor(nn.Module):
         flat_std: float = 5e-3,
         size: int = 32,
         stride: int = 16,
+        bf16: bool = False,
     ) -> None:
         super().__init__()
         self.detector = detector.eval()
@@ -52,6 +54,7 @@ class PatchExtractor(nn.Module):
         self.squash = squash
         self.flat_std = flat_std
         self.size, self.stride = size, stride
+        self.bf16 = bf16
         self.requires_grad_(False)
         self.eval()
 
@@ -101,14 +104,14 @@ class PatchExtractor(nn.Module):
 
     def describe(self, patches: Tensor) -> Tensor:
         """Descriptors ``(..., 128)`` of patches ``(..., size, size)``; the flat ones share one constant."""
-        lead = patches.shape[:-2]
-        blank = patches.new_zeros(1, 1, self.size, self.size)
-        if self.flat_std <= 0:
-            return self.hardnet(patches.reshape(-1, 1, self.size, self.size)).view(*lead, -1)
-        textured = ~flat_patches(patches, self.flat_std)
-        with torch.no_grad():
-            constant = self.hardnet(blank)
-        described = self.hardnet(patches[textured].unsqueeze(1))
+        with torch.autocast(patches.device.type, torch.bfloat16, enabled=self.bf16):
+            if self.flat_std <= 0:
+                described = self.hardnet(patches.reshape(-1, 1, self.size, self.size))
+                return described.view(*patches.shape[:-2], -1)
+            textured = ~flat_patches(patches, self.flat_std)
+            with torch.no_grad():
+                constant = self.hardnet(patches.new_zeros(1, 1, self.size, self.size))
+            described = self.hardnet(patches[textured].unsqueeze(1))
         out = constant.expand(textured.numel(), -1).clone()
         where = textured.flatten().nonzero().squeeze(1)
-        return out.index_copy(0, where, described).view(*lead, -1)
+        return out.index_copy(0, where, described).view(*patches.shape[:-2], -1)

@@ -67,3 +67,13 @@ def test_masked_and_plain_description_agree_on_textured_patches(extractor):
     patches[2] = 0.5
     plain = extractor.hardnet(patches.unsqueeze(1))
     torch.testing.assert_close(extractor.describe(patches), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_changes_descriptors_by_little(extractor):
+    half = PatchExtractor(extractor.detector, extractor.hardnet, bf16=True)
+    images = torch.rand(1, 64, 64, requires_grad=True)
+    exact, rough = extractor(images).descriptors, half(images).descriptors
+    assert rough.dtype == torch.float32
+    assert float((exact * rough).sum(-1).detach().min()) > 0.99
+    rough[..., :3].sum().backward()
+    assert torch.isfinite(images.grad).all()

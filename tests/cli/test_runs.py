@@ -17,18 +17,6 @@ import trimesh
 import yaml
 
 from reconlab.cli.__main__ import main
-from reconlab.datasets.builder import build_synth
-from reconlab.datasets.content import Sizes
-
-SIZES = Sizes(views=4, image_size=64, points=2000, queries=500, resolution=32)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """Twelve procedural shapes of two categories."""
-    root = tmp_path_factory.mktemp("data") / "synth"
-    build_synth(root, ["chair", "lamp"], 6, 0, sizes=SIZES, fractions=(0.5, 0.25, 0.25), progress=False)
-    return root
 
 
 @pytest.fixture
@@ -64,22 +52,6 @@ def one_sentence(capsys) -> str:
     assert len(lines) == 1, error
     assert "Traceback" not in error
     return lines[0]
-
-
-@pytest.fixture(scope="module")
-def trained(repository, data, tmp_path_factory) -> Path:
-    """The run directory of a finished Chamfer run."""
-    out = tmp_path_factory.mktemp("runs")
-    configs = repository / "configs"
-    status = main(
-        [
-            "fit",
-            *("--config", str(configs / "atlasnet_chamfer.yaml"), "--config", str(configs / "profiles/smoke.yaml")),
-            *(f"--data.root={data}", "--data.build=never", f"--out={out}"),
-        ]
-    )
-    assert status == 0
-    return out / "atlasnet_chamfer" / "000"
 
 
 def test_run_directory_is_complete(trained):

@@ -1,0 +1,55 @@
+"""Every YAML that the project ships is parsed and instantiated."""
+
+from pathlib import Path
+
+import pytest
+
+from reconlab.cli.__main__ import main
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+EXPERIMENTS = sorted(p.name for p in CONFIGS.glob("*.yaml") if "class_path" in p.read_text())
+OVERLAYS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if "class_path" not in p.read_text())
+
+
+@pytest.fixture
+def instantiate(monkeypatch, tmp_path):
+    """Everything of ``reconlab fit`` but the fit; returns the command line's objects."""
+    from reconlab.cli import train
+
+    made = []
+    monkeypatch.setattr(train.ReconlabCLI, "_run_subcommand", lambda cli, _: made.append(cli))
+
+    def run(*files: str):
+        options = [f"--config={CONFIGS / file}" for file in files]
+        assert main(["fit", *options, f"--out={tmp_path}"]) == 0
+        return made[-1]
+
+    return run
+
+
+def test_there_are_experiments_and_overlays():
+    assert {f"atlasnet_{x}.yaml" for x in ("chamfer", "drwr", "drkfs", "pixelmse")} <= set(EXPERIMENTS)
+    assert {f"profiles/{x}.yaml" for x in ("smoke", "desk", "paper")} <= set(OVERLAYS)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments(experiment, instantiate):
+    cli = instantiate(experiment)
+    assert cli.run_directory.parent.name == experiment.removesuffix(".yaml"), "a run is called as its config"
+    assert cli.model.needs <= cli.datamodule.needs
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_overlays_go_on_top_of_an_experiment(overlay, instantiate):
+    cli = instantiate("atlasnet_drkfs.yaml", overlay)
+    assert cli.model.network.decoder.patches == 25
+
+
+def test_paper_profile_restores_the_papers_sizes(instantiate):
+    cli = instantiate("atlasnet_drkfs.yaml", "profiles/paper.yaml")
+    visual = cli.model.loss.terms["visual"]
+    assert (visual.base.image_size, visual.views_per_step, visual.base_radius) == (256, 25, 1)
+    assert len(visual.cameras) == 25
+    decoder = cli.model.network.decoder
+    assert [w.shape[1] for w in decoder.weights] == [1024, 512, 512, 512, 3]
+    assert (cli.datamodule.batch_size, cli.model.lr) == (32, 1e-3)

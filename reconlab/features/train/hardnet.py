@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from reconlab.errors import ReconlabError
 from reconlab.features.detector import PiecewiseLinearDetector, poi_map, score_range
 from reconlab.features.hardnet import HardNet
 from reconlab.features.train.patches import ViewPair, corners, cut, spread, transfer, uniform
@@ -153,12 +154,16 @@ def matching(describe: Callable[[Tensor], Tensor], patches: Tensor, among: int =
     Args:
         describe: ``(P, 1, 32, 32)`` to ``(P, D)``.
         patches: ``(N, 2 views, 32, 32)``.
-        among: Candidates of each query; the pairs are taken in disjoint groups of this many.
+        among: Candidates of each query (all pairs if there are fewer); the pairs are taken in disjoint groups of
+            this many.
 
     Returns:
         ``top1``: fraction of queries whose nearest candidate is the right one; ``fpr95``: fraction of wrong
         pairs that are nearer than the distance below which 95 % of the right ones are; ``queries``.
     """
+    if len(patches) < 2:
+        raise ReconlabError(f"Matching needs two pairs of patches at least, not {len(patches)}: take more shapes.")
+    among = min(among, len(patches))
     a, b = (describe(patches[:, i].float().unsqueeze(1)) for i in (0, 1))
     hits = queries = 0
     positive, negative = [], []

@@ -108,11 +108,12 @@ def render_rgba(
         colour = light.shade(turned)[..., None] * albedo  # (V,F,3)
         colour = torch.cat([colour, torch.ones_like(colour[..., :1])], -1)
         colour = torch.cat([colour, colour.new_zeros(len(colour), 1, 4)], 1)  # the background is the last face
-        image = colour.flatten(0, 1)[
-            (torch.where(face < 0, len(faces), face) + torch.arange(len(face), device=face.device)[:, None, None]
-             * (len(faces) + 1))
-        ]  # fmt: skip
-        image = image.view(len(face), height, supersample, width, supersample, 4).mean((2, 4))
+        first = torch.arange(len(face), device=face.device)[:, None, None] * (len(faces) + 1)
+        index, colour = torch.where(face < 0, len(faces), face) + first, colour.flatten(0, 1)
+        image = torch.zeros(len(face), height, width, 4, device=face.device)
+        for k in range(supersample**2):
+            image += colour[index[:, k // supersample :: supersample, k % supersample :: supersample]]
+        image /= supersample**2
         image[..., :3] /= image[..., 3:].clamp(min=1e-6)
         pictures.append((image.nan_to_num(0).clamp(0, 1) * 255).round().to(torch.uint8))
     return torch.cat(pictures)

@@ -73,35 +73,34 @@ def soft_rasterize(
     if normals not in ("smooth", "flat"):
         raise ReconlabError(f"soft_rasterize: normals is {normals!r}; expected 'smooth' or 'flat'.")
     batch = len(mesh)
-    rig = _rig(cameras, batch).to(mesh.device)
-    views = rig.shape[1]
-    light = light or Light()
+    with torch.autocast(mesh.device.type, enabled=False):  # geometry in half precision is noise
+        if mesh.vertices.dtype in (torch.float16, torch.bfloat16):
+            mesh = Mesh(mesh.vertices.float(), mesh.faces, mesh.vertex_splits, mesh.face_splits)
+        xyz, splits, grey = _screen_faces(mesh, _rig(cameras, batch).to(mesh.device), normals, light, shading)
+        image = kernel.soft_rasterize(
+            xyz, splits, image_size, grey, sigma=sigma, gamma=gamma, near=near, far=far, backend=backend
+        )
+    alpha = image.alpha.view(batch, cameras.shape[-1], *image.alpha.shape[1:])
+    return SoftImages(alpha, None if image.shade is None else image.shade.view(alpha.shape) * alpha)
+
+
+def _screen_faces(
+    mesh: Mesh, rig: Cameras, normals: str, light: Light | None, shading: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Faces of all meshes from all cameras (B,V) as the kernel takes them: corners, splits, grey values."""
+    batch, views = rig.shape
     corners = mesh.face_vertices()
     shades = _FaceShades(mesh, corners, normals) if shading else None
-    xyz, grey, counts = [], [], []
+    xyz, grey, counts = [corners[:0]], [corners[:0, :, 0]], [0]
     for b in range(batch):
-        v0, v1 = mesh.vertex_splits[b].item(), mesh.vertex_splits[b + 1].item()
-        f0, f1 = mesh.face_splits[b].item(), mesh.face_splits[b + 1].item()
+        (v0, v1), (f0, f1) = mesh.vertex_splits[b : b + 2].tolist(), mesh.face_splits[b : b + 2].tolist()
         xy, depth = rig[b].project(mesh.vertices[v0:v1].expand(views, -1, -1))
         points = torch.cat([xy, depth.unsqueeze(-1)], -1)
         xyz.append(points[:, mesh.faces[f0:f1] - v0].reshape(-1, 3, 3))
         if shades is not None:
-            grey.append(shades.seen_from(slice(f0, f1), rig[b].position, light))
+            grey.append(shades.seen_from(slice(f0, f1), rig[b].position, light or Light()))
         counts += [f1 - f0] * views
-    splits = torch.tensor([0, *counts]).cumsum(0)
-    image = kernel.soft_rasterize(
-        torch.cat(xyz),
-        splits,
-        image_size,
-        torch.cat(grey) if shading else None,
-        sigma=sigma,
-        gamma=gamma,
-        near=near,
-        far=far,
-        backend=backend,
-    )
-    alpha = image.alpha.view(batch, views, *image.alpha.shape[1:])
-    return SoftImages(alpha, None if image.shade is None else image.shade.view(alpha.shape) * alpha)
+    return torch.cat(xyz), torch.tensor(counts).cumsum(0), torch.cat(grey) if shading else None
 
 
 class _FaceShades:

@@ -196,3 +196,23 @@ def test_other_cameras_and_devices_of_the_batch():
     area = float(out.silhouette[0, 0].mean()) * 4
     focal = 1 / math.tan(math.radians(15))
     assert 0.3 < area / (math.pi * 0.4 * 0.35 * (focal / 2.732) ** 2) < 1.5
+
+
+def test_half_precision_networks_get_full_precision_pictures():
+    mesh = ball(2)
+    expected = soft_rasterize(mesh, orbit_views(2), 32).shaded
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(soft_rasterize(mesh, orbit_views(2), 32).shaded, expected)
+    half = Mesh(mesh.vertices.bfloat16().requires_grad_(), mesh.faces)
+    shaded = soft_rasterize(half, orbit_views(2), 32).shaded
+    assert shaded.dtype == torch.float32
+    shaded.sum().backward()
+    assert half.vertices.grad.isfinite().all()
+    assert half.vertices.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("batch", "views"), [(2, 0), (0, 3)])
+def test_no_views_and_no_meshes(batch, views):
+    mesh = Mesh.cat([ball(0)] * 2)[:batch] if batch else Mesh(torch.zeros(0, 4, 3), torch.tensor([[0, 1, 2]]))
+    out = soft_rasterize(mesh, orbit_views(3)[:views], 8)
+    assert out.silhouette.shape == out.shaded.shape == (batch, views, 8, 8)

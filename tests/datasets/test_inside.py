@@ -24,7 +24,7 @@ def _chair() -> tuple[trimesh.Trimesh, np.ndarray]:
     boxes += [((0.06, 0.46, 0.06), (x, -0.24, z)) for x in (-0.2, 0.2) for z in (-0.2, 0.2)]
     parts, truth = [], np.zeros(len(POINTS), bool)
     for size, centre in boxes:
-        part = _dense(trimesh.creation.box(size), 4)
+        part = _dense(trimesh.creation.box(size), 3)
         part.apply_translation(centre)
         parts.append(part)
         truth |= (np.abs(POINTS - centre) < np.array(size) / 2).all(1)
@@ -32,7 +32,7 @@ def _chair() -> tuple[trimesh.Trimesh, np.ndarray]:
 
 
 def _torus() -> tuple[trimesh.Trimesh, np.ndarray]:
-    mesh = trimesh.creation.torus(0.3, 0.12, major_sections=120, minor_sections=60)
+    mesh = trimesh.creation.torus(0.3, 0.12, major_sections=90, minor_sections=45)
     ring = np.hypot(np.hypot(POINTS[:, 0], POINTS[:, 1]) - 0.3, POINTS[:, 2])
     return mesh, ring < 0.12
 
@@ -52,7 +52,7 @@ def _damage(faces: np.ndarray, flip: float, hole: float, double: float) -> np.nd
 @pytest.mark.parametrize("name", list(SHAPES))
 @pytest.mark.parametrize(
     ("flip", "hole", "double"),
-    [(0, 0, 0), (0.1, 0, 0), (0.3, 0, 0), (0, 0.03, 0), (0, 0.15, 0), (0.1, 0.03, 0.2), (0.3, 0.15, 0.2)],
+    [(0.1, 0, 0), (0.3, 0, 0), (0, 0.03, 0), (0, 0.15, 0), (0.3, 0.15, 0.2)],
 )
 def test_damaged_meshes(name: str, flip: float, hole: float, double: float) -> None:
     mesh, truth = SHAPES[name]
@@ -186,5 +186,5 @@ def test_voxels_follow_the_written_rule() -> None:
 def test_seeded() -> None:
     mesh, _ = SHAPES["torus"]
     faces = _damage(mesh.faces, 0.1, 0.3, 0)
-    first, second = (inside(POINTS[:3000], orient(mesh.vertices, faces, seed=5), seed=5) for _ in range(2))
+    first, second = (inside(POINTS[:2000], orient(mesh.vertices, faces, seed=5), seed=5) for _ in range(2))
     assert np.array_equal(first, second)

@@ -165,7 +165,7 @@ def main() -> None:
             for name, net in nets.items():
                 extractor = PatchExtractor(detector, net)  # type: ignore[arg-type]
                 one = extractor(truth[None])
-                there = one.map(lambda x: x.expand(len(variants), *x.shape[1:]))
+                there = one.map(lambda x: x.expand(3, *x.shape[1:]))
                 here = extractor(stack, like=there)
                 for radius in (1, 0):
                     both = [match_patches(q.descriptors, k.descriptors, radius)[0] * q.weights

@@ -30,6 +30,7 @@ from reconlab.losses.view_images import (
 )
 from reconlab.shapes import Mesh, Shape
 
+PATCHES_AT_ONCE = 8192  # each keeps about 0.46 MB of activations for the backward pass
 Reduction = Literal["sum", "mean"]
 
 
@@ -171,7 +172,7 @@ class DRKFS(Loss):
         weight_grad: Let gradients pass through the patch weights.
         pyramid_levels: Blurred, halved copies of the views to average over.
         views_per_chunk: Views that are rendered and described at once; the rest is recomputed in the backward
-            pass. Bounds the memory; None takes all at once.
+            pass. Bounds the memory; None takes as many as make 8192 patches, about 4 GB.
         cache_bytes: Limit of the ground-truth feature cache, in CPU memory.
         bf16: The descriptor's convolutions in bfloat16: faster where the processor has it.
         half_fov: Of the cameras, in degrees; 11.5 fills the frame with a shape of diagonal 1.
@@ -280,7 +281,9 @@ class DRKFS(Loss):
             spread = min(self.eval_views or count, count)
             views = [(2 * i + 1) * count // (2 * spread) for i in range(spread)]
         keys = mesh_keys(true_mesh, batch)
-        chunks = view_chunks(views, self.views_per_chunk)
+        grid = patch_grid(self.render.image_size, self.render.image_size)
+        most = self.views_per_chunk or max(1, PATCHES_AT_ONCE // (len(mesh) * grid[0] * grid[1]))
+        chunks = view_chunks(views, most)
         recompute = len(chunks) > 1 and torch.is_grad_enabled() and mesh.vertices.requires_grad
         parts = []
         for chunk in chunks:

@@ -206,6 +206,17 @@ def test_chunked_equals_unchunked_value_and_gradient(extractor, batch):
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-6)
 
 
+def test_chunks_by_itself_when_there_are_many_patches(extractor, batch, monkeypatch):
+    monkeypatch.setattr("reconlab.losses.drkfs.PATCHES_AT_ONCE", 2 * 9 * 2)  # two samples, 9 patches, two views
+    sizes = []
+    loss = loss_of(extractor, views_per_step=5)
+    compare = loss._compare
+    monkeypatch.setattr(loss, "_compare", lambda m, views, t: (sizes.append(len(views)), compare(m, views, t))[1])
+    with torch.no_grad():
+        loss(batch.mesh, batch)
+    assert sizes == [2, 2, 1]
+
+
 def test_cached_equals_fresh(extractor, batch):
     _, mesh = moved(batch)
     cached, fresh = loss_of(extractor), loss_of(extractor, cache_bytes=0)

@@ -246,5 +246,6 @@ def quieten() -> None:
         ".*Experiment logs directory.*",
         ".*GPU available but not used.*",
         ".*The dirpath has changed from.*",
+        ".*in eval mode at the start of training.*",  # frozen feature networks inside losses
     ):
         warnings.filterwarnings("ignore", message=text)

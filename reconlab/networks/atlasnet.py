@@ -110,8 +110,8 @@ def patch_faces(patches: int, grid: int) -> Tensor:
 class PatchDecoder(nn.Module):
     """``P`` independent perceptrons from square coordinates and a latent code to 3D points.
 
-    Layers, each followed by batch normalisation and ReLU but the last: 2 → latent (the code is added to it) →
-    hidden → hidden (``depth`` times) → 3, without a final squashing (the 2019 rewrite; the 2018 version ends in tanh).
+    Layers, each but the last followed by batch normalisation and ReLU: 2 → latent (the code is added to it) →
+    hidden → hidden (``depth`` times) → 3, without a final squashing (the 2018 version ends in tanh).
     All patches run as one batched matrix product; normalisation is per patch and channel, over samples and points.
 
     Args:

@@ -222,6 +222,19 @@ def test_unusable_faces_draw_nothing_and_stay_finite(backend, with_shade):
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_lines_have_no_area_whatever_the_rounding(backend):
+    g = torch.Generator().manual_seed(0)
+    xyz = torch.rand(500, 3, 3, generator=g) + torch.tensor([-0.5, -0.5, 1])
+    xyz[:, 2, :2] = xyz[:, 1, :2]  # two corners at one place
+    xyz[250:] = xyz[250:].roll(1, 1)
+    xyz.requires_grad_()
+    out = soft_rasterize(xyz, [0, 500], 16, torch.ones(500, 3), backend=backend)
+    assert not out.alpha.any()
+    (gradient,) = torch.autograd.grad((out.alpha + out.shade).sum(), xyz)
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
 def test_no_faces_at_all(backend):
     xyz = torch.zeros(0, 3, 3, requires_grad=True)
     out = soft_rasterize(xyz, [0, 0, 0], (4, 6), torch.zeros(0, 3), backend=backend)

@@ -41,7 +41,7 @@ def test_random_triangles_agree(corners):
     fast, slow = (zbuffer(xyz, [0, len(xyz)], 9, backend=b) for b in ("cpu", "reference"))
     same = fast.face == slow.face  # equal depths and centres on edges may fall to either within rounding
     assert same.float().mean() > 0.9 or torch.allclose(fast.depth[~same], slow.depth[~same], rtol=1e-4)
-    torch.testing.assert_close(fast.depth[same], slow.depth[same], rtol=1e-5, atol=0)
+    torch.testing.assert_close(fast.depth[same], slow.depth[same], rtol=1e-3, atol=0)
     assert (fast.depth >= 1e-4).all()
 
 

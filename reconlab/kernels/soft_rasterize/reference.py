@@ -50,7 +50,8 @@ class Settings:
 def usable_faces(face_xyz: Tensor, settings: Settings) -> Tensor:
     """(F,) bool: finite, wholly between the planes, not degenerate."""
     xy, z = face_xyz[..., :2], face_xyz[..., 2]
-    ab, ac = xy[:, 1] - xy[:, 0], xy[:, 2] - xy[:, 0]
+    corner = xy.double()  # exact products: a line must have no area
+    ab, ac = corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
     area2 = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
     inside = ((z >= settings.near) & (z <= settings.far)).all(1)
     inside = inside & (xy.abs() < MAX_COORDINATE).flatten(1).all(1)

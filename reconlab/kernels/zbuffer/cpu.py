@@ -58,6 +58,7 @@ def zbuffer(xyz: Tensor, splits: list[int], height: int, width: int, near: float
     depth = np.empty((images, height, width), np.float32)
     face = np.full((images, height, width), -1, np.int32)
     points = xyz.numpy()
+    near = float(np.float32(near))  # depths are compared in float32, as torch does
 
     def one(m: int) -> None:
         inverse = np.zeros((height, width), np.float64)

@@ -78,7 +78,7 @@ def usable_face(xyz, f, near, far):
         z = xyz[f, i, 2]
         if not (z >= near and z <= far and abs(xyz[f, i, 0]) < _LARGE and abs(xyz[f, i, 1]) < _LARGE):
             ok = False
-    # In float64, where the products are exact: fused in float32, a line gets an area and a NaN by its edge of length 0.
+    # In float64, where products are exact: fused in float32, a line gets an area, and its edge of length 0 a NaN.
     ax, ay = np.float64(xyz[f, 0, 0]), np.float64(xyz[f, 0, 1])
     abx, aby, acx, acy = xyz[f, 1, 0] - ax, xyz[f, 1, 1] - ay, xyz[f, 2, 0] - ax, xyz[f, 2, 1] - ay
     area2 = np.float32(abx * acy - aby * acx)

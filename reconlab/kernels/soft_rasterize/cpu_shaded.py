@@ -1,4 +1,7 @@
-"""The shaded half of ``cpu.py``: alpha and a depth-softmaxed grey value, and their gradients."""
+"""The shaded half of ``cpu.py``: alpha and a depth-softmaxed grey value, and their gradients.
+
+numba's cache watches this file only: after a change to a helper in ``cpu.py``, change or touch this one too.
+"""
 
 # mypy: disable-error-code="call-arg, no-untyped-def, no-untyped-call, misc"
 

@@ -164,7 +164,7 @@ def soft_rasterize_reference(
         value = (bary * shade.T[:, face]).sum(0)
         return through, zero.index_add(0, pixel, weight), zero.index_add(0, pixel, weight * value)
 
-    through = xyz.new_zeros(pixels)
+    through = xyz.new_zeros(pixels) + xyz[:0].sum()  # a gradient of 0, not none, where nothing is seen
     weights = (background.repeat_interleave(s.height * s.width) - highest).exp()
     values = xyz.new_zeros(pixels)
     for c in chunks:

@@ -38,12 +38,15 @@ def render_shape(shape: Shape, index: int, cameras: Cameras, size: int) -> np.nd
 def render_points(points: Tensor, cameras: Cameras, size: int, radius: int | None = None) -> np.ndarray:
     """Points ``(N, 3)`` as depth-shaded dots, ``(V, size, size, 3)`` uint8 on white."""
     radius = max(1, size // 96) if radius is None else radius
+    points = points[points.isfinite().all(-1)]
+    if len(points) == 0:
+        return np.full((len(cameras), size, size, 3), 255, np.uint8)
     tiles = []
     for v in range(len(cameras)):
-        xy, depth = cameras[v].project(points[points.isfinite().all(-1)])
+        xy, depth = cameras[v].project(points)
         pixel = ((xy + 1) / 2 * size).numpy()
         order = depth.argsort(descending=True).numpy()  # far to near
-        shade = ((depth - depth.mean()) / (2 * depth.std().clamp_min(1e-6))).clamp(-1, 1).numpy()
+        shade = ((depth - depth.mean()) / (2 * depth.std(correction=0).clamp_min(1e-6))).clamp(-1, 1).numpy()
         tile = Image.new("RGB", (size, size), "white")
         draw = ImageDraw.Draw(tile)
         for i in order:

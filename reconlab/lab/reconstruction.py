@@ -107,7 +107,7 @@ class Reconstruction(pl.LightningModule):
         parts = self.loss(self.network.reconstruct(batch), batch)
         loss = parts["loss"]
         if not torch.isfinite(loss):
-            values = ", ".join(f"{k} {float(v):.4g}" for k, v in parts.items())
+            values = ", ".join(f"{k} {v.item():.4g}" for k, v in parts.items())
             raise ReconlabError(
                 f"The loss is not finite at step {self.global_step} ({values}); "
                 "lower model.lr or set model.gradient_norm."

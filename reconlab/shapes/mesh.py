@@ -60,7 +60,8 @@ class Mesh(Shape):
             raise ReconlabError("Mesh: give both vertex_splits and face_splits, or neither.")
         if vertex_splits is None or face_splits is None:
             vertex_splits, face_splits = torch.tensor([0, len(vertices)]), torch.tensor([0, len(faces)])
-        if len(faces) and (int(faces.min()) < 0 or int(faces.max()) >= len(vertices)):
+        # On an accelerator the check would stall the queue; indexing there has its own.
+        if len(faces) and faces.device.type == "cpu" and (int(faces.min()) < 0 or int(faces.max()) >= len(vertices)):
             raise ReconlabError(
                 f"Mesh: faces name vertices {int(faces.min())} to {int(faces.max())}, but there are {len(vertices)}."
             )

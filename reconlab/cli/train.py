@@ -78,6 +78,12 @@ class ReconlabCLI(LightningCLI):
         parser.add_argument(
             "--scale.encoder_width", type=int, default=32, help="ResNet's first stage; 64 is ResNet-18."
         )
+        parser.add_argument(
+            "--scale.encoder_norm",
+            type=Literal["batch", "group"],
+            default="group",
+            help="Normalisation of the image encoder: batch wants some 32 images a step.",
+        )
         parser.add_argument("--scale.grid", type=int, default=10, help="Vertices along a side of an AtlasNet patch.")
         parser.add_argument("--scale.render_size", type=int, default=64, help="Side of differentiable renderings.")
         parser.add_argument("--scale.views", type=int, default=2, help="Rendered views per training step.")

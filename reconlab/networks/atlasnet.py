@@ -14,7 +14,7 @@ from reconlab.batch import Batch
 from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
-from reconlab.networks.resnet import ResNet18
+from reconlab.networks.resnet import Norm, ResNet18
 from reconlab.shapes import Mesh, Shape, VoxelGrid
 
 Decode = Callable[[Tensor, Tensor], Tensor]
@@ -161,6 +161,7 @@ class AtlasNet(Network):
         hidden: Width of the patch perceptrons.
         grid: Vertices along a patch side of the mesh (10: 2500 vertices, 4050 triangles for 25 patches).
         encoder_width: Channels of ResNet's first stage (64 is ResNet-18).
+        encoder_norm: ``batch`` (the paper's) or ``group``, for small batches: see :class:`ResNet18`.
         decoder_from: Checkpoint of an :class:`AtlasNetAutoencoder` or :class:`AtlasNet` run whose decoder is taken.
         freeze_decoder: Train only the image encoder (AtlasNet's second stage).
 
@@ -175,13 +176,14 @@ class AtlasNet(Network):
         hidden: int = 512,
         grid: int = 10,
         encoder_width: int = 64,
+        encoder_norm: Norm = "batch",
         decoder_from: str | None = None,
         freeze_decoder: bool = False,
     ) -> None:
         super().__init__()
         _check_sizes(patches=patches, latent=latent, hidden=hidden, grid=grid - 1, encoder_width=encoder_width)
         self.grid = grid
-        self.encoder = ResNet18(latent, encoder_width)
+        self.encoder = ResNet18(latent, encoder_width, encoder_norm)
         self.decoder = PatchDecoder(patches, latent, hidden)
         if decoder_from is not None:
             load_decoder(self.decoder, decoder_from)

@@ -18,7 +18,7 @@ from reconlab.datasets.splits import check_fractions, group, read_groups, split
 from reconlab.datasets.store import claim, is_done, locked, remove_leftovers
 from reconlab.errors import ReconlabError
 
-EMBEDDED_COUNT = 24
+EMBEDDED_COUNT = 40
 EMBEDDED_SIZES = Sizes(queries=20000)
 
 

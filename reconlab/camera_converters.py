@@ -1,4 +1,7 @@
-"""Cameras of other programs, to and from ours. Every pair of functions is the other's inverse.
+"""Cameras of other programs, to and from ours.
+
+Every pair of functions is the other's inverse on what the other program's format can say: DPC's keeps the viewing
+direction only (focal length and distance are fixed), Choy's the position (focal length fixed, no roll).
 
 ===============  ===========================  =============================  =====================================
 program          world                        camera frame                   image
@@ -55,7 +58,7 @@ def from_pytorch3d(R: Tensor, T: Tensor, focal_length: Tensor, principal_point: 
 def to_opengl(cameras: Cameras) -> Tensor:
     """``(..., 4, 4)`` camera-to-world matrices (OpenGL, trimesh, glTF, NeRF)."""
     flip = torch.tensor([1.0, -1.0, -1.0], device=cameras.device)
-    matrix = torch.zeros(*cameras.shape, 4, 4, device=cameras.device)
+    matrix = cameras.R.new_zeros(*cameras.shape, 4, 4)
     matrix[..., :3, :3] = cameras.R.transpose(-1, -2) * flip
     matrix[..., :3, 3] = cameras.position
     matrix[..., 3, 3] = 1

@@ -163,9 +163,11 @@ def look_at(
     right = torch.stack([-a.cos(), torch.zeros_like(a), -a.sin()], -1)
     down = torch.linalg.cross(forward, right)
     R = torch.stack([right, down, forward], -2)
-    eye = torch.tensor(target, dtype=torch.float64) - forward * dist.double().unsqueeze(-1)
+    eye = torch.tensor(target, dtype=torch.float64, device=az.device) - forward * dist.double().unsqueeze(-1)
     t = -(R @ eye.unsqueeze(-1)).squeeze(-1)
-    return Cameras(R.float(), t.float(), foc.unsqueeze(-1).expand(*foc.shape, 2).clone(), torch.zeros(*foc.shape, 2))
+    return Cameras(
+        R.float(), t.float(), foc.unsqueeze(-1).expand(*foc.shape, 2).clone(), foc.new_zeros(*foc.shape, 2)
+    )
 
 
 def dpc_cameras(azimuth: Angle, elevation: Angle) -> Cameras:

@@ -51,15 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReconlabError as error:
         if debug:
             raise
-        return _complain(str(error))
+        return _complain(from_worker(str(error)))
     except KeyboardInterrupt:
         if debug:
             raise
-        print("\nreconlab: interrupted.", file=sys.stderr)
+        if _speaks():
+            print("\nreconlab: interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away: not our failure
-        return 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away
+        return 141 if command in TRAINER_COMMANDS else 0
 
 
 def _run(command: str, rest: list[str]) -> int:
@@ -71,8 +72,21 @@ def _run(command: str, rest: list[str]) -> int:
     return int(importlib.import_module(f"reconlab.cli.{module}").main(rest))
 
 
+def from_worker(text: str) -> str:
+    """The sentence alone where a data-loader process sent it wrapped in its traceback."""
+    if "in DataLoader worker" not in text.split("\n", 1)[0]:
+        return text
+    return text.rsplit("ReconlabError: ", 1)[-1].strip().split("\n")[0]
+
+
+def _speaks() -> bool:
+    """Whether this process may print errors: of several ranks only the first."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _complain(sentence: str) -> int:
-    print(f"reconlab: {sentence}", file=sys.stderr)
+    if _speaks():
+        print(f"reconlab: {sentence}", file=sys.stderr)
     return 2
 
 

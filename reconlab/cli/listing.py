@@ -25,12 +25,16 @@ def subclasses(room: str) -> dict[str, str]:
         if more <= family:
             break
         family |= more
-    bases = {b.id for n in family if n in classes for b in classes[n].bases if isinstance(b, ast.Name)}
     return {
         name: (ast.get_docstring(classes[name]) or "").split("\n\n")[0].replace("\n", " ")
         for name in sorted(family - {ROOMS[room]})
-        if name not in bases and not name.startswith("_")
+        if not _abstract(classes[name]) and not name.startswith("_")
     }
+
+
+def _abstract(node: ast.ClassDef) -> bool:
+    methods = [m for m in node.body if isinstance(m, ast.FunctionDef)]
+    return any(isinstance(d, ast.Name) and d.id == "abstractmethod" for m in methods for d in m.decorator_list)
 
 
 def main(argv: Sequence[str]) -> int:

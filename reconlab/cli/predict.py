@@ -28,13 +28,22 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--picture", action="store_true", help="also write a picture of inputs and reconstructions")
     options = parser.parse_args(argv)
 
-    from reconlab.lab.predict import load_network, predict_file, trained_image_size
-
-    files = image_files(options.images)
-    checkpoint = Path(options.ckpt_path)
-    network = load_network(checkpoint).to(options.device)
-    size = options.image_size or trained_image_size(checkpoint) or 128
     formats = tuple(f.strip() for f in options.formats.split(",") if f.strip())
+    if not formats:
+        raise ReconlabError("--formats is empty; name at least one of obj, glb, ply, off, stl.")
+    if options.image_size is not None and options.image_size < 32:
+        raise ReconlabError(f"--image_size is {options.image_size}; expected at least 32 pixels.")
+    files = image_files(options.images)
+
+    from reconlab.lab.predict import load_network, pick_device, predict_file, trained_image_size
+
+    device = pick_device(options.device)
+    checkpoint = Path(options.ckpt_path)
+    network = load_network(checkpoint).to(device)
+    size = options.image_size or trained_image_size(checkpoint)
+    if size is None:
+        size = 128
+        print(f"{checkpoint} lies outside its run directory: an input of 128 pixels is assumed (--image_size).")
     failed = 0
     rows = []
     for file, name in zip(files, output_names(files), strict=True):
@@ -44,9 +53,10 @@ def main(argv: Sequence[str]) -> int:
             failed += 1
             print(f"{file}: failed: {error}")
             continue
-        rows.append((name, result))
+        if options.picture:
+            rows.append((name, result))
         print(f"{file}: {result.note}; wrote {', '.join(str(p) for p in result.files)}")
-    if options.picture and rows:
+    if rows:
         from reconlab.lab.predict import picture_of
 
         path = Path(options.out) / "reconstructions.png"

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +22,14 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 import reconlab.losses
 import reconlab.metrics
 import reconlab.networks  # noqa: F401 - short class names in configs resolve among imported classes
+from reconlab.cli.launch import LAUNCH_VARIABLES, RUN_DIRECTORY, as_sentence, check_yaml, choose_run_directory
 from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.lab import Reconstruction
 from reconlab.lab.callbacks import Gallery, MetricsTable, PlainProgress, SaveInterrupted, SavePredictions
-from reconlab.lab.run_directory import command_line, new_run_directory, provenance, write_atomic, write_run_json
+from reconlab.lab.run_directory import command_line, provenance, write_atomic, write_run_json
 from reconlab.networks.checkpoint import load_checkpoint
 from reconlab.threads import num_threads
-
-RUN_DIRECTORY = "RECONLAB_RUN_DIRECTORY"  # inherited by the processes that DDP starts: one directory for all ranks
 
 
 class Parser(LightningArgumentParser):
@@ -58,7 +58,6 @@ class ReconlabCLI(LightningCLI):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.run_directory = Path()
-        self.progress = PlainProgress() if not sys.stdout.isatty() else RichProgressBar(leave=True)
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -95,31 +94,38 @@ class ReconlabCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         # Lightning would take the checkpoint's hyper-parameters over the config's. Here the config decides, and
         # a checkpoint that does not fit is refused (Reconstruction.on_load_checkpoint).
-        path = self.config[self.config.subcommand].get("ckpt_path")
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
         if path and path not in ("best", "last", "hpc"):
             load_checkpoint(Path(path))
+            network = config.model.network.get("init_args") if config.model.network else None
+            if network is not None and network.get("decoder_from"):
+                network.decoder_from = None  # the checkpoint holds the decoder; its source may be gone
 
     def before_instantiate_classes(self) -> None:
-        """Choose the run directory, then everything that writes into it."""
+        """Choose the run directory; share the cores among the processes of this machine."""
         config = self.config[self.subcommand]
-        chosen = os.environ.get(RUN_DIRECTORY)
-        self.run_directory = Path(chosen) if chosen else new_run_directory(config.out, config.name)
+        self.run_directory = choose_run_directory(config.out, config.name)
         os.environ[RUN_DIRECTORY] = str(self.run_directory)
+        devices = config.trainer.get("devices")
+        if str(devices).isdigit() and int(devices) > 1:
+            os.environ.setdefault("LOCAL_WORLD_SIZE", str(devices))
         torch.set_num_threads(num_threads())
-        config.trainer.default_root_dir = str(self.run_directory)
-        config.trainer.use_distributed_sampler = False  # the data's own samplers do not repeat samples
-        if config.trainer.get("enable_model_summary") is None:
-            config.trainer.enable_model_summary = False  # one line of ours says as much
-        if config.trainer.get("enable_progress_bar") is None:
-            config.trainer.enable_progress_bar = not isinstance(self.progress, PlainProgress)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Loggers and callbacks of this run directory."""
+        """Loggers, callbacks and progress of this run directory; none of it belongs into the saved config."""
         config = self._get(self.config_init, "trainer")
+        kwargs["default_root_dir"] = str(self.run_directory)
+        kwargs["use_distributed_sampler"] = False  # the data's own samplers do not repeat samples
+        kwargs["enable_model_summary"] = bool(config.enable_model_summary)  # one line of ours says as much
         if config.logger in (None, True):
             kwargs["logger"] = self._loggers()
+        extra: list[pl.Callback] = [MetricsTable(self.run_directory)]
+        bar = sys.stdout.isatty() and config.enable_progress_bar is not False
+        kwargs["enable_progress_bar"] = bar
+        if config.enable_progress_bar is not False:
+            extra.append(RichProgressBar(leave=True) if bar else PlainProgress())
         directory = self.run_directory
-        extra: list[pl.Callback] = [self.progress, MetricsTable(directory)]
         if self.subcommand == "fit":
             extra.append(Gallery(directory))
             if config.enable_checkpointing is not False:
@@ -130,6 +136,12 @@ class ReconlabCLI(LightningCLI):
             extra.append(SavePredictions(directory, meshes=self._get(self.config, "save_meshes", True)))
         self.trainer_defaults["callbacks"] = extra
         return super().instantiate_trainer(**kwargs)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        settings = super()._prepare_subcommand_kwargs(subcommand)
+        if subcommand in ("validate", "test"):
+            settings["verbose"] = False  # MetricsTable prints the values, with their protocols' factors
+        return settings
 
     def _loggers(self) -> list[Any]:
         loggers: list[Any] = [CSVLogger(str(self.run_directory), name="", version="")]
@@ -172,9 +184,11 @@ def main(command: str, argv: Sequence[str]) -> int:
         KeyboardInterrupt: After Ctrl-C, once the interrupted state has been saved.
     """
     arguments = with_run_config(list(argv))
+    files = check_yaml(arguments)
     quieten()
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    os.environ.pop(RUN_DIRECTORY, None) if "LOCAL_RANK" not in os.environ else None
+    before = {k: os.environ.get(k) for k in LAUNCH_VARIABLES}
+    began = time.monotonic()
     holder: list[ReconlabCLI] = []
 
     class CLI(ReconlabCLI):
@@ -194,33 +208,49 @@ def main(command: str, argv: Sequence[str]) -> int:
             parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": True},
             args=[command, *arguments],
         )
+        _finish(holder, "finished", began)
     except SystemExit as stop:
         trainer = getattr(holder[0], "trainer", None) if holder else None
         if trainer is not None and trainer.interrupted:
-            _finish(holder[0], "interrupted")
+            _finish(holder, "interrupted", began)
             raise KeyboardInterrupt from stop
-        if stop.code in (0, None):
-            return 0
-        raise
+        if stop.code not in (0, None):
+            raise
     except BaseException as error:
-        if holder:
-            _finish(holder[0], f"failed: {error}")
+        _finish(holder, f"failed: {error}", began)
+        sentence = as_sentence(error, files) if isinstance(error, Exception) else None
+        if sentence is not None:
+            raise sentence from error
         raise
-    cli = holder[0]
-    _finish(cli, "finished")
-    if cli.trainer.is_global_zero:
-        for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Gallery) and callback.last is not None:
-                print(f"pictures:      {callback.last}")
-        print(f"run directory: {cli.run_directory}")
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
     return 0
 
 
-def _finish(cli: ReconlabCLI, status: str) -> None:
+def _finish(holder: list[ReconlabCLI], status: str, began: float) -> None:
+    """Close ``run.json`` and say where things are; a run that never began leaves no directory."""
+    if not holder:
+        return
+    cli = holder[0]
     trainer = getattr(cli, "trainer", None)
-    if trainer is not None and trainer.is_global_zero and cli.run_directory.is_dir():
-        values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("val/", "test/"))}
-        write_run_json(cli.run_directory, {"status": status, "steps": trainer.global_step, "metrics": values})
+    if trainer is None:
+        if cli.run_directory.is_dir() and not any(cli.run_directory.iterdir()):
+            cli.run_directory.rmdir()
+        return
+    if not trainer.is_global_zero or not cli.run_directory.is_dir():
+        return
+    values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("val/", "test/"))}
+    content = {"status": status, "steps": trainer.global_step, "wall_seconds": round(time.monotonic() - began, 1)}
+    write_run_json(cli.run_directory, {**content, "metrics": values})
+    if status == "finished":
+        for callback in trainer.callbacks:
+            if isinstance(callback, Gallery) and callback.last is not None:
+                print(f"pictures:      {callback.last}")
+        print(f"run directory: {cli.run_directory}")
 
 
 def with_run_config(argv: list[str]) -> list[str]:
@@ -246,6 +276,7 @@ def quieten() -> None:
         ".*does not have many workers.*",
         ".*LightningCLI's args parameter.*",
         ".*is an instance of `nn.Module` and is already saved.*",
+        ".*sync_dist=True.*",  # metrics reduce over the ranks themselves
         ".*LeafSpec.*",
         ".*exists and is not empty.*",
         ".*number of training batches.*",

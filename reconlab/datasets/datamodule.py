@@ -163,9 +163,16 @@ class ReconstructionData(pl.LightningDataModule):
     def loader(self, split: str) -> DataLoader[Batch]:
         """The batches of a split: shuffled for training, each sample exactly once otherwise."""
         data, train = self.dataset(split), split == "train"
-        rank, world = 0, 1
+        rank, world, done = 0, 1, 0
         if self.trainer is not None:
             rank, world = self.trainer.global_rank, self.trainer.world_size
+            if train:  # resumed in the middle of an epoch: go on where it was
+                done = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        sampler = EpochSampler(len(data), train, self.seed, rank, world)
+        # A last batch of one would break BatchNorm in training; a set smaller than a batch is used whole.
+        drop_last = train and -(-len(data) // world) > self.batch_size
+        batches = len(sampler) // self.batch_size if drop_last else -(-len(sampler) // self.batch_size)
+        sampler.skip = done * self.batch_size if done < batches else 0  # all done: the next epoch begins
         # Not fork: a forked worker would inherit thread pools of torch and numba, which may hang there.
         context = None
         if self.num_workers:
@@ -174,9 +181,8 @@ class ReconstructionData(pl.LightningDataModule):
         return DataLoader(
             data,  # type: ignore[arg-type]
             batch_size=self.batch_size,
-            sampler=EpochSampler(len(data), train, self.seed, rank, world),
-            # A last batch of one would break BatchNorm in training; a set smaller than a batch is used whole.
-            drop_last=train and -(-len(data) // world) > self.batch_size,
+            sampler=sampler,
+            drop_last=drop_last,
             num_workers=self.num_workers,
             collate_fn=collate,
             worker_init_fn=_start_worker,

@@ -30,6 +30,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __init__(self, size: int, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1) -> None:
         self.size, self.shuffle, self.seed, self.rank, self.world = size, shuffle, seed, rank, world
         self.epoch = 0
+        self.skip = 0  # samples of the next epoch to leave out, once: what a resumed run has already seen
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch (Lightning calls this)."""
@@ -47,4 +48,5 @@ class EpochSampler(Sampler[tuple[int, int]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
         # The last round is filled up from the start of the permutation: in training a repeat does no harm.
         order = np.resize(order, len(self) * self.world)
-        yield from ((self.epoch, int(i)) for i in order[self.rank :: self.world])
+        skip, self.skip = self.skip, 0
+        yield from ((self.epoch, int(i)) for i in order[self.rank :: self.world][skip:])

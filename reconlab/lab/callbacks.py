@@ -102,6 +102,8 @@ class MetricsTable(pl.Callback):
         """Remember the values."""
         if not trainer.sanity_checking:
             self._remember(trainer, "val/")
+            if trainer.state.fn == "validate" and trainer.is_global_zero and isinstance(pl_module, Reconstruction):
+                wide_console().print(metrics_table(self.history, pl_module, "val"))
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the test values."""

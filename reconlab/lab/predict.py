@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
@@ -36,15 +36,21 @@ class Prediction:
     note: str
 
 
-def load_network(path: Path) -> Network:
+def load_network(path: Path | str) -> Network:
     """The trained network of a checkpoint, in evaluation mode.
+
+    A checkpoint of a network that was passed in Python does not say how to build it: build it yourself and load
+    ``reconlab.networks.checkpoint.network_state(path)`` into it.
 
     Raises:
         ReconlabError: The file is no reconlab checkpoint, or its network's class cannot be found.
     """
     recipe = load_checkpoint(path)["hyper_parameters"].get("network")
     if not isinstance(recipe, dict) or "class_path" not in recipe:
-        raise ReconlabError(f"Checkpoint {path} does not say which network it holds; train it with reconlab fit.")
+        raise ReconlabError(
+            f"Checkpoint {path} does not say which network it holds; build the network and "
+            "load reconlab.networks.checkpoint.network_state(path) into it."
+        )
     module, _, name = str(recipe["class_path"]).rpartition(".")
     try:
         kind = getattr(importlib.import_module(module or "reconlab.networks"), name)
@@ -65,6 +71,22 @@ def load_network(path: Path) -> Network:
     if "images" not in network.needs:
         raise ReconlabError(f"{name} in {path} does not read images; predict needs a network that does.")
     return network.eval()
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name.
+
+    Raises:
+        ReconlabError: There is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ReconlabError(
+            f"The device {name!r} cannot be used here; choose cpu, or cuda where there is one."
+        ) from error
+    return device
 
 
 def trained_image_size(path: Path) -> int | None:
@@ -98,14 +120,16 @@ def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, str]:
         with Image.open(path) as opened:
             opened.load()
             has_alpha = "A" in opened.getbands() or "transparency" in opened.info
-            rgba = np.asarray(opened.convert("RGBA"), dtype=np.float32) / 255
+            upright = ImageOps.exif_transpose(opened)  # as a viewer shows a phone's photograph
+            rgba = np.asarray(_eight_bits(upright).convert("RGBA"), dtype=np.float32) / 255
     except FileNotFoundError as error:
         raise ReconlabError(f"Image {path} does not exist.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise ReconlabError(f"Image {path} cannot be read: {error}.") from error
     mask, note = rgba[..., 3], "alpha channel used as the mask"
     if not has_alpha or float(mask.min()) > 0.99:
-        mask, note = _plain_background(rgba[..., :3]), "no alpha channel: a plain background was assumed"
+        seen = "the alpha channel is opaque" if has_alpha else "no alpha channel"
+        mask, note = _plain_background(rgba[..., :3]), f"{seen}: a plain background was assumed"
     rows, columns = np.nonzero(mask > 0.5)
     if len(rows) == 0:
         raise ReconlabError(f"Image {path} shows no object: its mask is empty ({note}).")
@@ -144,6 +168,15 @@ def picture_of(rows: Sequence[tuple[str, Prediction]], path: Path) -> None:
         whole.paste(sheet, (0, y))
         y += sheet.height
     save_picture(whole, path)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Sixteen-bit and floating-point greys scaled by their own range; Pillow would clip them to white."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    grey = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = float(grey.min()), float(grey.max())
+    return Image.fromarray(((grey - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8))
 
 
 def _plain_background(rgb: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import warnings
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reconlab.batch import Batch
+from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.losses import Loss
 from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
@@ -96,13 +99,18 @@ class Reconstruction(pl.LightningModule):
         return self.network(images)
 
     def setup(self, stage: str) -> None:
-        """Tell the metrics the data's categories."""
+        """Tell the data what is needed, if nobody has, and the metrics the data's categories."""
         data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, ReconstructionData) and not self.needs <= data.needs:
+            for who, part in self.parts().items():
+                data.require(part.needs, who)
+            data.setup(stage)
         for metric in self.metric_items().values():
             metric.set_categories(list(getattr(data, "categories", [])))
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One loss value; its named parts are logged under ``train/``."""
+        self._seed_step()
         self.loss.advance(self.global_step, self._total_steps())
         parts = self.loss(self.network.reconstruct(batch), batch)
         loss = parts["loss"]
@@ -116,6 +124,13 @@ class Reconstruction(pl.LightningModule):
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch))
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
         return loss
+
+    def _seed_step(self) -> None:
+        # Random draws of network and loss depend on (seed, step, rank) alone: a resumed run draws as the
+        # uninterrupted one would, and two ranks differ.
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "0"))
+        text = f"{seed} {self.global_step} {self.global_rank}".encode()
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1)
 
     def _total_steps(self) -> int:
         total = self.trainer.estimated_stepping_batches
@@ -182,10 +197,30 @@ class Reconstruction(pl.LightningModule):
         self.clip_gradients(optimizer, value, gradient_clip_algorithm or "norm")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what is not learned here: frozen networks inside losses are loaded with the loss."""
-        trainable = {f"loss.{k}" for k, p in self.loss.named_parameters() if p.requires_grad}
+        """Keep what is learned and what stands alone.
+
+        Frozen networks inside losses are left out (they are loaded with the loss); so is the path of a decoder
+        that the checkpoint itself holds, and modules that were passed in Python rather than by a config, which
+        could not be read back safely.
+        """
+        frozen = set()
+        for name, module in self.loss.named_modules():
+            own = list(module.parameters(recurse=False))
+            if own and not any(p.requires_grad for p in own):
+                frozen.add(f"loss.{name}." if name else "loss.")
         state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("loss.") or k in trainable}
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if k[: k.rfind(".") + 1] not in frozen}
+        parameters = checkpoint.get("hyper_parameters")
+        if parameters:
+            for key, value in parameters.items():
+                inside = value.values() if isinstance(value, dict) else [value]
+                if any(isinstance(v, nn.Module) for v in inside):
+                    parameters[key] = None
+            network = parameters.get("network")
+            if isinstance(network, dict) and isinstance(network.get("init_args"), dict):
+                arguments = network["init_args"]
+                if arguments.get("decoder_from") is not None:
+                    parameters["network"] = {**network, "init_args": {**arguments, "decoder_from": None}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network.

@@ -1,4 +1,4 @@
-"""Sums of losses with weights that may be switched on and ramped during training."""
+"""Sums of losses whose terms may be switched on and off during training."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class WeightedSum(Loss):
             raise ReconlabError(
                 f"WeightedSum: terms are {sorted(terms)} but weights are given for {sorted(weights)}; name the same."
             )
+        for name in terms:
+            if name == "loss" or not name.isidentifier() or hasattr(nn.ModuleDict(), name):
+                raise ReconlabError(
+                    f"WeightedSum: a term cannot be called {name!r}; use a plain word such as visual."
+                )
         for key, fractions in (("start", start), ("end", end)):
             for name, value in fractions.items():
                 if name not in terms:
@@ -66,7 +71,15 @@ class WeightedSum(Loss):
         return self.start.get(name, 0.0) <= self.progress and (self.progress < end or end >= 1.0)
 
     def advance(self, step: int, total: int) -> None:
-        """Move the schedule; each term sees its own progress through the whole run."""
+        """Move the schedule; each term sees its own progress through the whole run.
+
+        Raises:
+            ReconlabError: There is a schedule, but the run has no end that fractions could refer to.
+        """
+        if total < 1 and (self.start or self.end):
+            raise ReconlabError(
+                "WeightedSum: start and end are fractions of the run: set trainer.max_steps or max_epochs."
+            )
         self.progress = step / max(total, 1)
         super().advance(step, total)
         for name in self.terms:

@@ -42,8 +42,12 @@ class PatchSurface(Shape):
         return self.latent.shape[0]
 
     def __getitem__(self, index: slice | int) -> PatchSurface:
-        chosen = self.latent[self.as_slice(index, len(self))]
-        return PatchSurface(self.decode, chosen, self.count, self.grid, self.training)
+        # A slice shares the batch's mesh and samples it: decoding some samples alone would, in training, use other
+        # normalisation statistics and so give other surfaces.
+        chosen = self.as_slice(index, len(self))
+        part = PatchSurface(self.decode, self.latent[chosen], self.count, self.grid, training=False)
+        part._mesh = self.mesh()[chosen]
+        return part
 
     @property
     def device(self) -> torch.device:

@@ -11,12 +11,13 @@ from torch import Tensor
 from reconlab.errors import ReconlabError
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path | str) -> dict[str, Any]:
     """A Lightning checkpoint, read without running any code that it might carry.
 
     Raises:
         ReconlabError: The file is missing or is not such a checkpoint.
     """
+    path = Path(path)
     if not path.is_file():
         raise ReconlabError(f"Checkpoint {path} does not exist.")
     try:
@@ -32,7 +33,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def network_state(path: Path) -> dict[str, Tensor]:
+def network_state(path: Path | str) -> dict[str, Tensor]:
     """The network's state of a training checkpoint, names as in the network."""
     state = load_checkpoint(path)["state_dict"]
     prefix = "network."

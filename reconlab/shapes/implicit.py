@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from reconlab.shapes.base import Shape
-from reconlab.shapes.voxels import VoxelGrid
-
-if TYPE_CHECKING:
-    from reconlab.shapes.mesh import Mesh
+from reconlab.shapes.mesh import Mesh
+from reconlab.shapes.voxels import VoxelGrid, marching_cubes_surface
 
 
 class ImplicitField(Shape):
@@ -81,8 +78,10 @@ class ImplicitField(Shape):
         """Marching cubes on the logits at level 0. Not differentiable."""
         with torch.no_grad():
             logits = self._grid(self.resolution)
-        # Shifted logits, clamped: the padding value 0 of VoxelGrid.mesh must lie outside.
-        return VoxelGrid((logits.clamp(-1, 1) + 1) / 2).mesh()
+        # On the logits themselves: they are nearly linear across the surface, probabilities are not.
+        outside = -max(float(logits.nan_to_num(0).abs().max()), 1.0)
+        items = [marching_cubes_surface(v, 0.0, outside) for v in logits.cpu().float().numpy()]
+        return Mesh.from_list(items).to(self._device)
 
     def points(self, n: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Points on the marching-cubes surface. Not differentiable."""

@@ -44,6 +44,7 @@ class Mesh(Shape):
         faces = faces.long()
         if vertices.ndim == 3:
             batch, count = vertices.shape[:2]
+            _check_range(faces, count)
             if faces.ndim == 2:
                 faces = faces.unsqueeze(0).expand(batch, -1, -1)
             offset = torch.arange(batch, device=faces.device).reshape(-1, 1, 1) * count
@@ -60,10 +61,11 @@ class Mesh(Shape):
             raise ReconlabError("Mesh: give both vertex_splits and face_splits, or neither.")
         if vertex_splits is None or face_splits is None:
             vertex_splits, face_splits = torch.tensor([0, len(vertices)]), torch.tensor([0, len(faces)])
-        # On an accelerator the check would stall the queue; indexing there has its own.
-        if len(faces) and faces.device.type == "cpu" and (int(faces.min()) < 0 or int(faces.max()) >= len(vertices)):
+        _check_range(faces, len(vertices))
+        if int(vertex_splits[-1]) != len(vertices) or int(face_splits[-1]) != len(faces):
             raise ReconlabError(
-                f"Mesh: faces name vertices {int(faces.min())} to {int(faces.max())}, but there are {len(vertices)}."
+                f"Mesh: the splits end at {int(vertex_splits[-1])} vertices and {int(face_splits[-1])} faces, "
+                f"but there are {len(vertices)} and {len(faces)}."
             )
         self.vertices = vertices
         self.faces = faces
@@ -192,3 +194,11 @@ class Mesh(Shape):
             corners = vertices.detach().float()[faces]
             grids.append(triangles_to_cells(corners[corners.isfinite().all(-1).all(-1)], resolution))
         return VoxelGrid(fill_enclosed(torch.stack(grids)).float().to(self.device))
+
+
+def _check_range(faces: Tensor, count: int) -> None:
+    # On an accelerator the check would stall the queue; indexing there has its own.
+    if faces.numel() and faces.device.type == "cpu" and (int(faces.min()) < 0 or int(faces.max()) >= count):
+        raise ReconlabError(
+            f"Mesh: faces name vertices {int(faces.min())} to {int(faces.max())}, but there are {count}."
+        )

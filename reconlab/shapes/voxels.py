@@ -56,6 +56,8 @@ class VoxelGrid(Shape):
 
     def voxels(self, resolution: int = 32) -> VoxelGrid:
         """The grid itself; another resolution is resampled (mean when coarser). Differentiable."""
+        if resolution < 1:
+            raise ReconlabError(f"VoxelGrid: resolution is {resolution}; expected at least 1.")
         if resolution == self.resolution:
             return self
         grid = self.values.unsqueeze(1).float()
@@ -74,7 +76,8 @@ class VoxelGrid(Shape):
         """
         from reconlab.shapes.mesh import Mesh
 
-        return Mesh.from_list([self._surface(v) for v in self.values.detach().cpu().float().numpy()]).to(self.device)
+        grids = self.values.detach().cpu().float().numpy()
+        return Mesh.from_list([marching_cubes_surface(g, self.threshold) for g in grids]).to(self.device)
 
     def points(self, n: int | None = None, generator: torch.Generator | None = None) -> Tensor:
         """``(B, n, 3)`` points on the marching-cubes surface (2500 if ``n`` is None). Not differentiable."""
@@ -84,14 +87,26 @@ class VoxelGrid(Shape):
         """Points on the marching-cubes surface with face normals. Not differentiable."""
         return self.mesh().surface(n, generator)
 
-    def _surface(self, grid: np.ndarray) -> tuple[Tensor, Tensor]:
-        from skimage.measure import marching_cubes
 
-        if not np.isfinite(grid).all() or not (grid >= self.threshold).any():
-            return torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)
-        # Values equal to the level would give degenerate triangles; binary grids never meet it.
-        padded = np.pad(grid, 1)
-        level = min(max(self.threshold, 1e-6), float(padded.max()) - 1e-6)
-        vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction="ascent")
-        vertices = (vertices - 0.5) / grid.shape[0] - 0.5
-        return torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces.astype(np.int64))
+def marching_cubes_surface(grid: np.ndarray, level: float, outside: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The surface of one grid at a level, closed at the grid's border.
+
+    Args:
+        grid: ``(D, D, D)`` values at cell centres, higher inside.
+        level: Where the surface lies; kept away from the grid's largest value, where triangles would degenerate.
+        outside: What lies beyond the border; below the level.
+
+    Returns:
+        ``vertices (V, 3)`` in [-0.5, 0.5]³ (a cell beyond at most) and ``faces (F, 3)``, turned outwards; none of
+        either where the grid is not finite or nowhere reaches the level.
+    """
+    from skimage.measure import marching_cubes
+
+    empty = torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.int64)
+    if not np.isfinite(grid).all() or not (grid >= level).any() or float(grid.max()) <= outside:
+        return empty
+    padded = np.pad(grid, 1, constant_values=outside)
+    level = min(max(level, outside + 1e-6), float(padded.max()) - 1e-6)
+    vertices, faces, _, _ = marching_cubes(padded, level, gradient_direction="ascent")
+    vertices = (vertices - 0.5) / grid.shape[0] - 0.5
+    return torch.from_numpy(vertices.astype(np.float32)), torch.from_numpy(faces.astype(np.int64))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -121,6 +122,94 @@ def test_two_processes_judge_every_sample_once(trained, data, options, tmp_path)
     assert len(list((tmp_path / "runs/two").iterdir())) == 1, "one directory for both ranks"
 
 
+def test_two_processes_train_on_an_uneven_dataset(data, options, tmp_path):
+    # 6 training shapes in batches of 4 on 2 ranks: the second batch of a rank would be short, of 1 a rank.
+    arguments = options("chamfer", data, "--data.batch_size=4", "--trainer.limit_val_batches=1.0")
+    arguments += ["--trainer.devices=2", "--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+    done = subprocess.run(
+        [sys.executable, "-m", "reconlab.cli", *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sync_dist" not in done.stderr
+    run = json.loads((tmp_path / "runs/atlasnet_chamfer/000/run.json").read_text())
+    assert (run["status"], run["steps"]) == ("finished", 4)
+    lists = [(data / c / "val.lst").read_text().split() for c in ("chair", "lamp")]
+    assert run["metrics"]["val/chamfer_dpc/n"] == sum(map(len, lists)), "every sample once"
+    assert [p.name for p in (tmp_path / "runs/atlasnet_chamfer").iterdir()] == ["000"]
+
+
+def test_processes_of_an_outside_launcher_share_a_directory(tmp_path, monkeypatch):
+    from reconlab.cli.launch import RUN_DIRECTORY, choose_run_directory
+
+    monkeypatch.delenv(RUN_DIRECTORY, raising=False)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    chosen = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        chosen.append(choose_run_directory(str(tmp_path), "a"))
+    assert chosen[0] == chosen[1]
+    monkeypatch.setenv("RANK", "0")
+    assert choose_run_directory(str(tmp_path), "a") != chosen[0], "the next launch has its own"
+
+
+def test_resume_sees_what_an_uninterrupted_run_sees(data, options, tmp_path, monkeypatch):
+    # Epochs of 3 batches, a checkpoint in the middle of the second: ids and losses must go on as if never stopped.
+    from reconlab.lab import Reconstruction
+
+    seen: list[tuple[int, list[str], float]] = []
+    step = Reconstruction.training_step
+
+    def watch(self, batch, index):
+        loss = step(self, batch, index)
+        seen.append((self.global_step, list(batch.ids), loss.item()))
+        return loss
+
+    monkeypatch.setattr(Reconstruction, "training_step", watch)
+    # Milestones are fractions of the run, so runs of different length must do without.
+    common = ("--trainer.val_check_interval=1", "--data.batch_size=2", "--model.milestones=null")
+    assert main(options("chamfer", data, *common, "--trainer.max_steps=8", "--name=whole")) == 0
+    whole, seen[:] = list(seen), []
+    assert main(options("chamfer", data, *common, "--trainer.max_steps=4", "--name=part")) == 0
+    last = tmp_path / "runs/part/000/checkpoints/last.ckpt"
+    assert main(options("chamfer", data, *common, "--trainer.max_steps=8", f"--ckpt_path={last}")) == 0
+    assert [(s, i) for s, i, _ in seen] == [(s, i) for s, i, _ in whole]
+    assert [x for *_, x in seen] == pytest.approx([x for *_, x in whole], rel=1e-4)
+
+
+def test_validate_and_a_terminal(trained, tmp_path):
+    # A run that was trained into a pipe is judged on a terminal: a bar there, and our table, not Lightning's.
+    leader, follower = pty.openpty()
+    arguments = ["validate", f"--ckpt_path={trained}/checkpoints/last.ckpt", f"--out={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reconlab.cli", *arguments], stdout=follower, stderr=subprocess.PIPE, text=True
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(leader, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    text = shown.decode(errors="replace")
+    assert "Validation metrics" in text
+    assert "Validate metric" not in text, "Lightning's own table"
+
+
+def test_decoder_source_may_disappear(data, options, tmp_path):
+    assert main(options("autoencoder", data)) == 0
+    source = tmp_path / "runs/atlasnet_autoencoder/000/checkpoints/last.ckpt"
+    more = (f"--model.network.init_args.decoder_from={source}", "--model.network.init_args.freeze_decoder=true")
+    assert main(options("chamfer", data, *more)) == 0
+    shutil.rmtree(tmp_path / "runs/atlasnet_autoencoder")
+    last = tmp_path / "runs/atlasnet_chamfer/000/checkpoints/last.ckpt"
+    assert main(["test", f"--ckpt_path={last}", f"--out={tmp_path}/judged"]) == 0
+
+
 def test_wandb_works_offline(data, options, tmp_path, repository, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     overlay = str(repository / "configs" / "wandb.yaml")
@@ -178,11 +267,68 @@ def test_corrupt_file_is_named(file, damage, copy, options, capsys):
         ("--model.lr=-1", "model.lr"),
         ("--config=absent.yaml", "absent.yaml"),
         ("--model.network.init_args.patches=0", "patches"),
+        ("--trainer.strategy=foo", "strategy"),
+        ("--trainer.devices=0", "devices"),
     ],
 )
 def test_misspelt_or_impossible_settings(option, named, data, options, capsys):
     assert main(options("chamfer", data, option)) == 2
     assert named in one_sentence(capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"model: {loss: {init_args: {pionts: 3}}}", "pionts"),
+        (b"modle: {lr: 3}", "modle"),
+        (b"model: {lr: '${scale.hiden}'}", "hiden"),
+        (b"model: [unclosed", "bad.yaml"),
+        (b"- a list", "bad.yaml"),
+        (b"model: \xff\xfe", "bad.yaml"),
+    ],
+)
+def test_bad_config_files(content, named, data, options, tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_bytes(content)
+    assert main(options("chamfer", data, "--config", str(tmp_path / "bad.yaml"))) == 2
+    assert named in one_sentence(capsys)
+    assert not list((tmp_path / "runs").glob("*/*")), "no empty run directory is left"
+
+
+def test_corrupt_file_in_a_loader_process(copy, options, capfd):
+    for path in copy.glob("*/*/pointcloud.npz"):
+        path.write_bytes(b"rot")
+    assert main(options("chamfer", copy, "--data.num_workers=1")) == 2
+    error = capfd.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("reconlab:")]
+    assert len(lines) == 1
+    assert "pointcloud.npz" in lines[0]
+    assert "Traceback" not in error
+
+
+def test_checkpoint_of_another_optimiser(trained, data, options, capsys):
+    last = trained / "checkpoints" / "last.ckpt"
+    assert (
+        main(options("chamfer", data, f"--ckpt_path={last}", "--model.optimizer=sgd", "--trainer.max_steps=6")) == 2
+    )
+    assert "optimiser" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [("--device=nowhere", "nowhere"), ("--image_size=0", "--image_size"), ("--formats=", "--formats")],
+)
+def test_bad_predict_options(option, named, trained, data, tmp_path, capsys):
+    image = next(data.glob("chair/*/views/000.png"))
+    arguments = ["predict", f"--ckpt_path={trained}/checkpoints/last.ckpt", f"--images={image}", f"--out={tmp_path}"]
+    assert main([*arguments, option]) == 2
+    assert named in one_sentence(capsys)
+
+
+def test_debug_shows_the_traceback(options, tmp_path):
+    from reconlab.errors import ReconlabError
+
+    with pytest.raises(ReconlabError, match="nowhere"):
+        main([*options("chamfer", tmp_path / "nowhere"), "--debug"])
 
 
 def test_loss_that_needs_what_the_data_lacks(copy, options, capsys):

@@ -40,6 +40,24 @@ def test_plain_background_is_removed(tmp_path, mode, name):
     assert float(image[0, 32, 32]) > 0.7
 
 
+def test_photographs_are_turned_upright(tmp_path):
+    picture = np.full((40, 100, 3), 255, np.uint8)
+    picture[10:30, 20:80] = 0
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    Image.fromarray(picture).save(tmp_path / "phone.jpg", exif=exif)
+    top, bottom, left, right = extent(read_image(tmp_path / "phone.jpg", 128)[0])
+    assert (bottom - top) > 2 * (right - left)
+
+
+def test_sixteen_bit_greys(tmp_path):
+    picture = np.full((40, 40), 60000, np.uint16)
+    picture[10:30, 15:25] = 9000
+    Image.fromarray(picture).save(tmp_path / "deep.png")
+    top, bottom, left, right = extent(read_image(tmp_path / "deep.png", 64)[0])
+    assert (bottom - top + 1) / (right - left + 1) == pytest.approx(2, rel=0.2)
+
+
 def test_framing_can_be_kept(tmp_path):
     image, _ = read_image(draw(tmp_path / "a.png"), 200, crop=False)
     # 200 × 120 padded to a square: rows 30-80 move down by 40.

@@ -7,9 +7,11 @@ from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.lab import Reconstruction
 from reconlab.lab.callbacks import SavePredictions, metrics_table, sample_batch
+from reconlab.lab.predict import load_network
 from reconlab.losses import Chamfer, Loss
 from reconlab.metrics import ChamferDistance
 from reconlab.networks import AtlasNet
+from reconlab.networks.checkpoint import load_checkpoint, network_state
 
 
 def small() -> AtlasNet:
@@ -122,3 +124,41 @@ def test_showcase_takes_categories_in_turn(tmp_path, module):
     assert len(batch.mesh) == 2
     again = sample_batch(holder, 2)
     assert again.ids == batch.ids
+
+
+def test_python_users_need_no_ceremony(tmp_path, module):
+    # No require(), modules passed as objects: it trains, and the checkpoint can be read back safely.
+    model = Reconstruction(small(), Chamfer(points=50), {"cd": ChamferDistance(points=100)})
+    run = trainer(tmp_path)
+    run.fit(model, module)
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    again = small()
+    again.load_state_dict(network_state(tmp_path / "x.ckpt"))
+    for key, value in model.network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[key], value)
+    with pytest.raises(ReconlabError, match="does not say which network"):
+        load_network(tmp_path / "x.ckpt")
+
+
+class Buffered(Loss):
+    """A loss with a running value of its own and a frozen network inside."""
+
+    needs = frozenset({"surface"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("running", torch.tensor(3.0))
+        self.frozen = torch.nn.Linear(2, 2).requires_grad_(False)
+
+    def forward(self, shape, batch):
+        return {"loss": shape.points(10).square().mean()}
+
+
+def test_checkpoints_hold_what_is_learned(tmp_path, module):
+    model = Reconstruction(small(), Buffered(), {})
+    run = trainer(tmp_path, limit_val_batches=0)
+    run.fit(model, module)
+    run.save_checkpoint(tmp_path / "x.ckpt")
+    state = load_checkpoint(tmp_path / "x.ckpt")["state_dict"]
+    assert "loss.running" in state
+    assert not any(key.startswith("loss.frozen") for key in state)

@@ -58,6 +58,18 @@ def test_an_empty_moment_is_an_error():
         loss(SHAPE, BATCH)
 
 
+def test_a_schedule_needs_an_end():
+    with pytest.raises(ReconlabError, match="max_steps or max_epochs"):
+        two(start={"b": 0.5}).advance(3, 0)
+    two().advance(3, 0)
+
+
+@pytest.mark.parametrize("name", ["loss", "a.b", "keys", "two words"])
+def test_bad_names_of_terms(name):
+    with pytest.raises(ReconlabError, match="a term cannot be called"):
+        WeightedSum({name: Constant(1.0, frozenset())}, {name: 1.0})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

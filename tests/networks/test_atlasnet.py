@@ -83,6 +83,24 @@ def test_training_points_are_fresh_and_fair_to_patches():
     assert int(counts.max() - counts.min()) <= 1
 
 
+def test_slices_are_parts_of_the_same_surface():
+    network = small().train()
+    shape = network(torch.rand(3, 3, 64, 64))
+    part = shape[1:3]
+    torch.testing.assert_close(part.mesh().item(0)[0], shape.mesh().item(1)[0])
+    part.points(10).sum().backward()
+    assert network.decoder.weights[0].grad is not None
+
+
+def test_group_normalisation_does_not_depend_on_the_batch():
+    torch.manual_seed(0)
+    images = torch.rand(4, 3, 64, 64)
+    encoder = ResNet18(16, 8, "group").train()
+    torch.testing.assert_close(encoder(images)[:2], encoder(images[:2]), atol=1e-5, rtol=1e-4)
+    with pytest.raises(ReconlabError, match="norm is 'layer'"):
+        ResNet18(16, 8, "layer")
+
+
 def test_evaluation_points_lie_on_the_mesh():
     network = small().eval()
     shape = network(torch.rand(1, 3, 64, 64))

@@ -61,7 +61,10 @@ class PatchExtractor(nn.Module):
     @classmethod
     def load(cls, weights: str = "bundled", detector: str = "bundled", **settings) -> PatchExtractor:  # type: ignore[no-untyped-def]
         """With trained weights; see :func:`load_hardnet` and :func:`load_detector`."""
-        return cls(load_detector(detector), load_hardnet(weights), **settings)
+        # The networks' initial values are thrown away: drawing them must not change what is drawn afterwards, or
+        # two experiments that differ in the loss alone would start from different reconstruction networks.
+        with torch.random.fork_rng(devices=[]):
+            return cls(load_detector(detector), load_hardnet(weights), **settings)
 
     def train(self, mode: bool = True) -> PatchExtractor:
         """Stays in eval mode: the weights are frozen and BatchNorm is folded."""

@@ -359,3 +359,11 @@ def test_descent_recovers_a_size_with_the_bundled_weights():
         loss(Mesh.from_list([(vertices * scale, faces)]), batch)["loss"].backward()
         optimiser.step()
     assert scale.tolist() == pytest.approx([1, 1, 1], abs=0.025)
+
+
+def test_making_the_loss_leaves_the_random_stream_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    DRKFS(image_size=64)
+    torch.testing.assert_close(torch.rand(3), expected)

@@ -6,13 +6,11 @@ import functools
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from reconlab.datasets import synth
 from reconlab.datasets.synth import primitives as prim
@@ -275,17 +273,6 @@ def test_bend_back_tilts_the_top_and_keeps_lengths() -> None:
     assert untouched(chair, bent, {p.name for p in chair if p.kind == "back"})
     same = synth.bend_back(chair, 0)
     np.testing.assert_allclose(same["back_post_0"].vertices, a.vertices, atol=1e-12)
-
-
-def test_contact_sheet_shows_every_shape(tmp_path: Path) -> None:
-    from reconlab.datasets.synth import sheet
-
-    sheet.main([str(tmp_path / "new" / "sheet.png"), "--per-row", "2", "--rows", "1", "--size", "24"])
-    picture = np.asarray(Image.open(tmp_path / "new" / "sheet.png").convert("L")).astype(float)
-    assert picture.shape == (4 * 24, 2 * 24)
-    cells = picture.reshape(4, 24, 2, 24)
-    assert (cells.min((1, 3)) < 200).all()
-    assert (cells.max((1, 3)) > 250).all()
 
 
 # --- occupancy -------------------------------------------------------------------------------------------

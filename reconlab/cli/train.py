@@ -223,6 +223,8 @@ def main(command: str, argv: Sequence[str]) -> int:
             raise sentence from error
         raise
     finally:
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()  # else a second run in this process would go on in the first's
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)

@@ -278,6 +278,7 @@ def quieten() -> None:
         ".*does not have many workers.*",
         ".*LightningCLI's args parameter.*",
         ".*is an instance of `nn.Module` and is already saved.*",
+        ".*your dataloader is not resumable.*",  # the sampler goes on where the epoch was
         ".*sync_dist=True.*",  # metrics reduce over the ranks themselves
         ".*LeafSpec.*",
         ".*exists and is not empty.*",

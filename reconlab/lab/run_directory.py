@@ -7,12 +7,12 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from reconlab.datasets import format as files
 from reconlab.errors import ReconlabError
 
 _VERSIONED = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "numba", "kornia", "trimesh")
@@ -47,17 +47,7 @@ def write_atomic(path: Path, text: str) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(aside, 0o644)  # mkstemp makes private files
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
+        files.write_atomic(path, text.encode("utf-8"))
     except OSError as error:
         raise ReconlabError(f"Cannot write {path}: {error.strerror or error}.") from error
 

@@ -22,6 +22,9 @@ ALIKE = 0.82
 """Shapes whose 32³ voxels overlap by this much (intersection over union) are variants of one another. Among real
 airliners, different types reach 0.80 and liveries of one model 0.9 to 1."""
 
+SHARE = 1 / 3
+"""The largest part of a validation or test list that one family may fill."""
+
 # Aircraft are named by maker's numbers, ICAO or IATA codes; one line per airframe family.
 AIRCRAFT: dict[str, str] = {
     "a300": r"a300|ab6|a310|fedex310",
@@ -142,9 +145,9 @@ def split(
 ) -> dict[str, list[str]]:
     """Deal whole families out to ``train``, ``val`` and ``test``, in seeded order.
 
-    A family goes to the test list if it still fits there, else to the validation list, else to training; so
-    families larger than those lists are trained on. With three or more families no list with a positive
-    fraction stays empty.
+    A family goes to the test list if it still fits there, else to the validation list, else to training. It fits
+    if it is at most :data:`SHARE` of that list, so that no judgement hangs on one family; larger ones are trained
+    on. With three or more families no list with a positive fraction stays empty.
 
     Returns:
         Sorted names of each split.
@@ -156,10 +159,11 @@ def split(
     for s, i in (("test", 2), ("val", 1)):
         if fractions[i] > 0 and len(order) >= 3:
             room[s] = max(1, room[s])
+    largest = {s: max(1, int(SHARE * room[s])) for s in room}
     out: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for g in order:
         members = [names[i] for i in np.flatnonzero(groups == g).tolist()]
-        target = next((s for s in ("test", "val") if len(members) <= room[s]), "train")
+        target = next((s for s in ("test", "val") if len(members) <= min(room[s], largest[s])), "train")
         if target != "train":
             room[target] -= len(members)
         out[target] += members

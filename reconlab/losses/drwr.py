@@ -21,11 +21,11 @@ from reconlab.losses.base import Loss
 from reconlab.losses.drwr_field import (
     FieldKind,
     Fields,
-    Reduction,
     sample_bilinear,
     sample_corners,
     silhouette_fields,
 )
+from reconlab.losses.silhouettes import Reduction
 from reconlab.shapes import PointCloud, Shape
 
 UNITS_PER_SIDE = 32.0

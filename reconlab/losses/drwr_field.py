@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reconlab.errors import ReconlabError
+from reconlab.losses.silhouettes import Reduction, reduce_silhouettes
 from reconlab.threads import parallel_map
 
 FieldKind = Literal["normalised", "literal", "released", "binary"]
-Reduction = Literal["subsample", "area"]
 
 CACHE_BYTES = 64 << 20
 """Memory for distance fields of silhouettes seen before (a data set's views come again every epoch)."""
@@ -87,24 +87,9 @@ def silhouette_fields(
     Raises:
         ReconlabError: The image is not square, or its side is no multiple of ``resolution``.
     """
-    if silhouettes.dim() != 3 or silhouettes.shape[1] != silhouettes.shape[2]:
-        raise ReconlabError(f"DRWR takes square silhouettes, not images of {tuple(silhouettes.shape[1:])} pixels.")
-    side = silhouettes.shape[1]
-    if resolution < 2 or side % resolution:
-        raise ReconlabError(
-            f"DRWR: resolution is {resolution}, but the silhouettes have {side} pixels a side; "
-            f"choose a resolution that divides it."
-        )
-    step = side // resolution
+    alpha, scale, shift = reduce_silhouettes(silhouettes, resolution, reduction, "DRWR")
+    step = silhouettes.shape[1] // resolution
     silhouettes = silhouettes.detach().float()
-    if reduction == "subsample":
-        alpha = silhouettes[:, ::step, ::step]
-        scale, shift = side / (2 * step), (side / 2 - 0.5) / step
-    elif reduction == "area":
-        alpha = F.avg_pool2d(silhouettes[:, None], step)[:, 0]
-        scale, shift = resolution / 2, (resolution - 1) / 2
-    else:
-        raise ReconlabError(f"DRWR: reduction is {reduction!r}; expected 'subsample' or 'area'.")
     binary = (alpha > 0.5).float()
     area = binary.mean((1, 2))
     usable = (area > 0) & (area < 1)

@@ -96,3 +96,14 @@ def test_fractions() -> None:
     assert check_fractions((7, 1, 2)) == (0.7, 0.1, 0.2)
     with pytest.raises(ReconlabError, match="three fractions"):
         check_fractions((0.5, -0.1, 0.6))
+
+
+def test_no_family_fills_a_list() -> None:
+    groups = np.repeat(np.arange(61), [30, *[1] * 60])  # one family of 30 among singletons, lists of about 13
+    for seed in range(5):
+        lists = split("c", [f"{i:02d}" for i in range(90)], groups, (0.7, 0.15, 0.15), seed)
+        assert {f"{i:02d}" for i in range(30)} <= set(lists["train"])
+        assert len(lists["test"]) == len(lists["val"]) == 14
+    groups = np.repeat(np.arange(65), [13, 13, *[1] * 63])  # 13 of 13 would fit a whole list
+    lists = split("c", [f"{i:02d}" for i in range(89)], groups, (0.7, 0.15, 0.15), 0)
+    assert {f"{i:02d}" for i in range(26)} <= set(lists["train"])

@@ -2,5 +2,6 @@
 
 from reconlab.networks.atlasnet import AtlasNet, AtlasNetAutoencoder
 from reconlab.networks.base import Network
+from reconlab.networks.dpc import DPC
 
-__all__ = ["AtlasNet", "AtlasNetAutoencoder", "Network"]
+__all__ = ["DPC", "AtlasNet", "AtlasNetAutoencoder", "Network"]

@@ -115,9 +115,7 @@ def _tidy(lists: dict[str, list[str]], category: str) -> SplitLists:
         for raw in lists.get(split, ()):
             name = raw.removeprefix(f"{category}/")
             if not _ID.fullmatch(name):
-                raise ReconlabError(
-                    f"The {split} list of {category} has {raw!r}, which cannot be the name of a folder."
-                )
+                raise ReconlabError(f"The {split} list of {category} has {raw!r}, which cannot be a folder's name.")
             if name in taken:
                 shared.append(name)
             elif name in kept:

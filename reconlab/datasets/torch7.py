@@ -23,7 +23,7 @@ class Opaque(NamedTuple):
     """Something that has no Python value and was skipped: a function, or a table that serves as a key."""
 
     what: str
-    index: int
+    number: int
 
 
 class _StreamError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -60,6 +60,7 @@ class Batch:
         query_points: ``(B, Q, 3)``.
         query_occupancies: ``(B, Q)`` in {0, 1}.
         mesh: The true meshes, packed.
+        input_view: Which of its shape's pictures each input image is; empty if none was loaded.
     """
 
     ids: list[str]
@@ -73,6 +74,7 @@ class Batch:
     query_points: Tensor | None = None
     query_occupancies: Tensor | None = None
     mesh: Mesh | None = None
+    input_view: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -80,12 +82,12 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move every tensor to a device (Lightning calls this)."""
         moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for part in fields(self):
+            value = getattr(self, part.name)
             if isinstance(value, Tensor):
-                moved[field.name] = value.to(device, non_blocking=non_blocking)
+                moved[part.name] = value.to(device, non_blocking=non_blocking)
             elif isinstance(value, Cameras | Views | Mesh):
-                moved[field.name] = value.to(device)
+                moved[part.name] = value.to(device)
         return replace(self, **moved)
 
     def require(self, name: str, who: str) -> Any:

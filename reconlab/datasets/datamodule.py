@@ -16,7 +16,7 @@ from reconlab.cameras import Cameras
 from reconlab.datasets import format as files
 from reconlab.datasets.builder import EMBEDDED_COUNT, ensure_embedded
 from reconlab.datasets.samplers import EpochSampler
-from reconlab.datasets.samples import Item, Loading, ShapeDataset, find_items, missing_files
+from reconlab.datasets.samples import Item, Loading, ShapeDataset, every_view, find_items, missing_files
 from reconlab.errors import ReconlabError
 from reconlab.shapes import Mesh
 
@@ -35,7 +35,8 @@ class ReconstructionData(pl.LightningDataModule):
         views: Supervision views per sample; the first is the input's.
         view_size: Side of the supervision views; their size on disk if None.
         train_view: Index of the input view in training, or ``random``.
-        eval_view: Index of the input view in validation and test.
+        eval_view: Index of the input view in validation and test; ``all`` judges each shape once from each of its
+            views, as DPC does (metrics are then means over shapes and views).
         seed: Of shuffling, views and point choices; all are functions of (seed, epoch, sample).
         build: ``synth`` builds the embedded procedural set at ``root`` if it is not there; ``never`` does not.
         embedded_count: Shapes per category of that set.
@@ -54,7 +55,7 @@ class ReconstructionData(pl.LightningDataModule):
         views: int = 4,
         view_size: int | None = None,
         train_view: int | Literal["random"] = "random",
-        eval_view: int = 0,
+        eval_view: int | Literal["all"] = 0,
         seed: int = 0,
         build: Literal["never", "synth"] = "never",
         embedded_count: int = EMBEDDED_COUNT,
@@ -154,10 +155,14 @@ class ReconstructionData(pl.LightningDataModule):
             if split not in self.items:
                 self.setup()
             view = self.train_view if split == "train" else self.eval_view
+            items = self.items[split]
+            if view == "all":
+                pictures = self.needs & {"images", "cameras", "views"}
+                items, view = every_view(items) if pictures else items, 0
             loading = Loading(
                 self.needs, self.image_size, self.points, self.queries, self.views, self.view_size, view, self.seed
             )
-            self._datasets[split] = ShapeDataset(self.items[split], loading, self.cache_mib << 20)
+            self._datasets[split] = ShapeDataset(items, loading, self.cache_mib << 20)
         return self._datasets[split]
 
     def loader(self, split: str) -> DataLoader[Batch]:
@@ -215,6 +220,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> Batch:
     """Samples of :class:`ShapeDataset` with equal fields -> a batch."""
     batch = Batch(ids=[s["id"] for s in samples], categories=[s["category"] for s in samples])
     first = samples[0]
+    if "view" in first:
+        batch.input_view = [s["view"] for s in samples]
     if "image" in first:
         batch.images = torch.stack([s["image"] for s in samples])
     if "camera" in first:

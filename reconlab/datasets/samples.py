@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,11 +34,12 @@ FILES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Item:
-    """One shape of a dataset: its category, its id, and its folder."""
+    """One shape of a dataset: its category, its id, its folder; and its input view, where that is fixed."""
 
     category: str
     id: str
     folder: Path
+    view: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ def find_items(root: Path, split: str, categories: Sequence[str]) -> list[Item]:
                 raise ReconlabError(f"{path} names {name!r}, but {folder} does not exist: rebuild, or edit the list.")
             items.append(Item(category, name, folder))
     return items
+
+
+def every_view(items: Sequence[Item]) -> list[Item]:
+    """Each shape once for each of its pictures, which is then the input: shape by shape."""
+    return [replace(i, view=k) for i in items for k in range(int(_list_views(i.folder / files.VIEWS)["count"]))]
 
 
 def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, Path] | None:
@@ -167,13 +173,14 @@ class ShapeDataset(Dataset[dict[str, Any]]):
                 f"views is {wanted}, but {folder} has {available} pictures: lower data.views, or rebuild."
             )
         first = int(rng.integers(available)) if how.input_view == "random" else how.input_view
+        first = first if item.view is None else item.view
         if not 0 <= first < available:
             raise ReconlabError(f"The input view is {first}, but {folder} has views 0 to {available - 1}.")
         others = [i for i in range(available) if i != first]
         if how.input_view == "random":
             others = [others[i] for i in rng.permutation(len(others))]
         chosen = [first, *others[: wanted - 1]]
-        out: dict[str, Any] = {}
+        out: dict[str, Any] = {"view": first}
         if how.needs & {"cameras", "views"}:
             rig = self.cache.get(item.folder / files.CAMERAS, read_cameras)
             if len(rig["t"]) < available:

@@ -77,7 +77,11 @@ def sample_batch(trainer: pl.Trainer, samples: int) -> Batch | None:
     dataset = data.dataset("val")
     rank: dict[str, int] = {}
     order = []
+    seen = set()
     for index, item in enumerate(dataset.items):
+        if item.folder in seen:
+            continue  # the same shape from another view
+        seen.add(item.folder)
         rank[item.category] = rank.get(item.category, -1) + 1
         order.append((rank[item.category], index))
     needs = data.needs | {"images", "mesh"}
@@ -208,7 +212,8 @@ class SavePredictions(pl.Callback):
 
     Args:
         directory: The run directory.
-        meshes: Also write ``predictions/<category>/<id>.obj`` (metrics can then be computed without the network).
+        meshes: Also write ``predictions/<category>/<id>.obj`` (metrics can then be computed without the network);
+            ``<id>_view<k>.obj`` where every view is judged.
     """
 
     def __init__(self, directory: Path, meshes: bool = True) -> None:
@@ -230,15 +235,19 @@ class SavePredictions(pl.Callback):
         rows: list[dict[str, Any]] = [
             {"category": c, "id": i} for c, i in zip(batch.categories, batch.ids, strict=True)
         ]
+        for row, view in zip(rows, batch.input_view, strict=False):
+            row["view"] = view
         for metric in pl_module.metric_items().values():
-            for key, values in metric.per_sample(shape, batch).items():
+            for key, values in metric.last.items():  # of this batch: test_step has just updated it
                 for row, value in zip(rows, values.tolist(), strict=True):
                     row[key] = value
         self.rows += rows
         if self.meshes:
+            every = getattr(getattr(trainer, "datamodule", None), "eval_view", 0) == "all"
             for i, row in enumerate(rows):
+                name = f"{row['id']}_view{row['view']}" if every and "view" in row else row["id"]
                 try:
-                    export_shape(shape, i, self.directory / row["category"] / row["id"], ("obj",))
+                    export_shape(shape, i, self.directory / row["category"] / name, ("obj",))
                 except ReconlabError:
                     row["exported"] = False  # failed predictions are counted by the metrics
 

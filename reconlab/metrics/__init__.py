@@ -2,9 +2,11 @@
 
 from reconlab.metrics.base import Metric
 from reconlab.metrics.chamfer import VARIANTS, ChamferDistance, ChamferVariant, chamfer_distance
+from reconlab.metrics.dpc import DPCChamfer, precision_and_coverage
 from reconlab.metrics.fscore import THRESHOLDS, FScore, FScoreVariant, f_score
 from reconlab.metrics.iou import VoxelIoU, voxel_iou
 from reconlab.metrics.normal_consistency import NormalConsistency, normal_consistency
+from reconlab.metrics.point_iou import PointIoU
 from reconlab.metrics.points import PointMetric
 from reconlab.metrics.protocol import SCALES, Protocol
 
@@ -14,15 +16,18 @@ __all__ = [
     "VARIANTS",
     "ChamferDistance",
     "ChamferVariant",
+    "DPCChamfer",
     "FScore",
     "FScoreVariant",
     "Metric",
     "NormalConsistency",
+    "PointIoU",
     "PointMetric",
     "Protocol",
     "VoxelIoU",
     "chamfer_distance",
     "f_score",
     "normal_consistency",
+    "precision_and_coverage",
     "voxel_iou",
 ]

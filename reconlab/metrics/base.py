@@ -46,6 +46,7 @@ class Metric(torchmetrics.Metric, ABC):
         needs: The batch's parts that it reads, names of :data:`reconlab.batch.NEEDS`.
         name: Name of the headline value.
         categories: Categories that are averaged on their own, see :meth:`set_categories`.
+        last: What :meth:`per_sample` gave for the batch that :meth:`update` saw last.
     """
 
     full_state_update = False
@@ -57,6 +58,7 @@ class Metric(torchmetrics.Metric, ABC):
         self.protocols = dict(protocols)
         self.name = next(iter(protocols))
         self.categories: tuple[str, ...] = ()
+        self.last: dict[str, Tensor] = {}
         self.set_categories([])
 
     @property
@@ -134,6 +136,7 @@ class Metric(torchmetrics.Metric, ABC):
             batch: Their ground truth.
         """
         values = self.per_sample(shape, batch)
+        self.last = dict(values)
         failed = values.pop(self.failed_key).to(self.device)
         column = {category: i for i, category in enumerate(self.categories, start=1)}
         # Row 0 is the overall sum, which every sample enters.

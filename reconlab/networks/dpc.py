@@ -40,7 +40,7 @@ class ScaledPoints(PointCloud):
 
 
 class SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's ``SAME``: at stride 2 an even image is padded more below and to the right."""
+    """Convolution padded as TensorFlow's ``SAME``: at stride 2 an even image gets more zeros below and to the right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__(inputs, outputs, kernel, stride)
@@ -63,8 +63,8 @@ def he_(layer: nn.Conv2d | nn.Linear) -> None:
 def cut_normal_(layer: nn.Conv2d | nn.Linear, std: float) -> None:
     """Weights from a normal of deviation ``std`` cut at ±2 ``std``; bias 0."""
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class DPCEncoder(nn.Module):
@@ -93,9 +93,9 @@ class DPCEncoder(nn.Module):
             channels *= 2
         self.convolutions = nn.ModuleList(convolutions)
         self.layers = nn.ModuleList([nn.Linear(16 * channels, CODE), nn.Linear(CODE, CODE), nn.Linear(CODE, CODE)])
-        for layer in [*self.convolutions, *self.layers]:
-            assert isinstance(layer, nn.Conv2d | nn.Linear)
-            he_(layer)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                he_(layer)
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, S, S)`` in [0, 1] to codes ``(B, 1024)``.

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from reconlab.batch import Batch
-from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
+from reconlab.metrics import ChamferDistance, DPCChamfer, FScore, Metric, NormalConsistency, PointIoU, VoxelIoU
 from reconlab.shapes import PointCloud
 
 CATEGORIES = ["chair", "lamp", "chair", "boat", "lamp", "chair", "chair"]
@@ -28,7 +28,7 @@ SHARDS = [
 
 def metrics() -> list[Metric]:
     made: list[Metric] = [ChamferDistance("dpc", 40), ChamferDistance("atlasnet", 40), FScore("what3d", 0.1, 40)]
-    made += [NormalConsistency(40), VoxelIoU(resolution=4)]
+    made += [NormalConsistency(40), VoxelIoU(resolution=4), DPCChamfer(), PointIoU(resolution=4)]
     for metric in made:
         metric.set_categories(["chair", "lamp"])
     return made
@@ -43,7 +43,7 @@ def samples(rows: list[int]) -> tuple[PointCloud, Batch]:
     points[5, 0, 0] = torch.inf
     grids = (torch.rand(7, 4, 4, 4, generator=generator) > 0.5).float()
     batch = Batch(
-        ids=[f"s{i}" for i in rows],
+        ids=[f"s{i % 4}" for i in rows],  # some appear twice: views of one shape, on different ranks
         categories=[CATEGORIES[i] for i in rows],
         points=true_points[rows],
         normals=true_normals[rows],

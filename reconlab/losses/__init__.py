@@ -1,10 +1,12 @@
 """Losses: each a pure, per-sample function and a thin class that holds settings and reduces."""
 
 from reconlab.losses.base import Loss
+from reconlab.losses.cap import CAP
 from reconlab.losses.chamfer import Chamfer
+from reconlab.losses.dpc import DPC
 from reconlab.losses.drkfs import DRKFS
 from reconlab.losses.drwr import DRWR
 from reconlab.losses.pixel_mse import PixelMSE
 from reconlab.losses.weighted_sum import WeightedSum
 
-__all__ = ["DRKFS", "DRWR", "Chamfer", "Loss", "PixelMSE", "WeightedSum"]
+__all__ = ["CAP", "DPC", "DRKFS", "DRWR", "Chamfer", "Loss", "PixelMSE", "WeightedSum"]

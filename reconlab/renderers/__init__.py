@@ -1,6 +1,8 @@
-"""Renderers: the soft rasteriser, point and voxel volumes seen along rays, and the hard one for data and galleries."""
+"""Renderers: the soft rasteriser, point and voxel volumes along rays, and the hard one for data and galleries."""
 
 from reconlab.renderers.hard import render_depth, render_rgba
+from reconlab.renderers.point_gaussians import render_point_gaussians
+from reconlab.renderers.point_volume import PointSilhouettes, render_point_silhouettes
 from reconlab.renderers.ray_termination import ray_silhouettes, ray_termination
 from reconlab.renderers.shading import Light
 from reconlab.renderers.soft import SoftImages, soft_rasterize
@@ -8,10 +10,13 @@ from reconlab.renderers.voxel_rays import resample_voxels
 
 __all__ = [
     "Light",
+    "PointSilhouettes",
     "SoftImages",
     "ray_silhouettes",
     "ray_termination",
     "render_depth",
+    "render_point_gaussians",
+    "render_point_silhouettes",
     "render_rgba",
     "resample_voxels",
     "soft_rasterize",

@@ -55,7 +55,7 @@ def ray_silhouettes(occupancy: Tensor, dim: int = -1) -> Tensor:
 def _clipped(occupancy: Tensor, dim: int, who: str) -> Tensor:
     if not -occupancy.dim() <= dim < occupancy.dim() or occupancy.shape[dim] == 0:
         raise ReconlabError(
-            f"{who} needs at least one cell along axis {dim} of its occupancy, not the shape {tuple(occupancy.shape)}."
+            f"{who} needs at least one cell along axis {dim} of its occupancy, not shape {tuple(occupancy.shape)}."
         )
     kind = torch.promote_types(occupancy.dtype, torch.float32)
     return occupancy.to(kind).clamp(OCCUPANCY_EPS, 1 - OCCUPANCY_EPS)

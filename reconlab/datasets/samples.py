@@ -136,6 +136,10 @@ class ShapeDataset(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.items)
 
+    def per_shape(self) -> int:
+        """Samples of the first shape: the number of its views if every view is judged, else 1."""
+        return sum(item.folder == self.items[0].folder for item in self.items) if self.items else 0
+
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, index = (0, key) if isinstance(key, int) else key
         item, how = self.items[index], self.loading

@@ -1,4 +1,4 @@
-"""DPC's evaluation: Chamfer distance over all views of each shape, its two directions, and the best view beside it."""
+"""DPC's evaluation: Chamfer distance over all views of each shape, its two directions, and the best view."""
 
 from __future__ import annotations
 

@@ -283,3 +283,24 @@ def test_cache_is_bounded(tiny_root: Path) -> None:
     assert all(_equal(a, b) for a, b in zip(data.val_dataloader(), whole.val_dataloader(), strict=True))
     assert data.dataset("val").cache.entries == {}
     assert len(whole.dataset("val").cache.entries) > 0
+
+
+def test_every_view_is_judged(tiny_root: Path) -> None:
+    data = _data(tiny_root, eval_view="all")
+    one = _data(tiny_root)
+    pictures = len(list((one.items["val"][0].folder / files.VIEWS).glob("*.png")))
+    dataset = data.dataset("val")
+    assert len(dataset) == pictures * len(one.dataset("val"))
+    assert dataset.per_shape() == pictures
+    assert one.dataset("val").per_shape() == 1
+    seen = [(i, v) for batch in data.val_dataloader() for i, v in zip(batch.ids, batch.input_view, strict=True)]
+    assert len(set(seen)) == len(seen) == len(dataset)
+    # The input image is the view's own picture, and its camera comes first.
+    sample = dataset[1]
+    assert sample["view"] == 1
+    assert torch.equal(sample["camera"].R, sample["views"][0].R[0])
+    fixed = _data(tiny_root, eval_view=1).dataset("val")[0]
+    assert torch.equal(sample["image"], fixed["image"])
+    # Training is untouched; needs without pictures have no views to go through.
+    assert len(data.dataset("train")) == len(one.dataset("train"))
+    assert len(_data(tiny_root, needs=("surface",), eval_view="all").dataset("val")) == len(one.dataset("val"))

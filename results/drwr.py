@@ -1,0 +1,220 @@
+"""Runs the cells of results/drwr.md: one training each, judged on the validation and the test families.
+
+    python results/drwr.py run --experiment table4 [--lane 0/2]   # resumable: a finished cell is not run again
+    python results/drwr.py collect                                # runs/drwr/**/cell.json -> results/drwr.json
+
+A cell is (experiment, category, row, seed); its settings are in :func:`cells`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reconlab.cli.__main__ import main as reconlab
+from reconlab.datasets.datamodule import ReconstructionData
+from reconlab.lab.predict import load_network
+from reconlab.lab.run_directory import provenance
+from reconlab.metrics import ChamferDistance, DPCChamfer, PointIoU, precision_and_coverage
+from reconlab.networks import Network
+from reconlab.shapes import PointCloud, Shape, VoxelGrid
+
+ROOT = "data/real"
+RUNS = Path("runs/drwr")
+REPOSITORY = Path(__file__).resolve().parents[1]
+STEPS = 1200
+SEEDS = (0, 1, 2)
+BETA = {"airplane": 0.6, "car": 0.6, "chair": 1.5}  # chosen on validation families: experiment "beta"
+DRWR = "--model.loss.init_args."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training. ``options`` go to ``reconlab fit`` after the config."""
+
+    experiment: str
+    category: str
+    row: str
+    seed: int
+    config: str
+    options: tuple[str, ...] = ()
+    steps: int = STEPS
+    keep: bool = field(default=False, compare=False)  # the checkpoint, for the figures
+
+    @property
+    def folder(self) -> Path:
+        """Where the run and ``cell.json`` go."""
+        return RUNS / self.experiment / self.category / self.row / f"seed{self.seed}"
+
+
+def cells() -> list[Cell]:
+    """Every cell, by experiment."""
+    made: list[Cell] = []
+    drwr = "dpc_drwr_32.yaml"
+
+    # Which beta? Judged on validation families only.
+    for category in BETA:
+        for beta in (0.3, 0.6, 1.0, 1.5, 3.0):
+            made.append(Cell("beta", category, f"beta{beta}", 0, drwr, (f"{DRWR}beta={beta}",)))
+
+    # Table 4: airplanes. "equal": the same mean repulsion as the full loss, see docs/drwr.md.
+    beta = BETA["airplane"]
+    rows: dict[str, tuple[str, ...]] = {
+        "full": (),
+        "l1": (f"{DRWR}pairwise=false",),
+        "l2": (f"{DRWR}unary=false",),
+        "pixel_l2": (f"{DRWR}field=binary",),
+        "no_omega": (f"{DRWR}omega=false",),
+        "no_delta": (f"{DRWR}delta=false",),
+        "views2": ("--data.views=2",),
+        "views3": ("--data.views=3",),
+        "no_omega_equal": (f"{DRWR}omega=false", f"{DRWR}beta={beta * EQUAL['no_omega']:.3f}"),
+        "no_delta_equal": (f"{DRWR}delta=false", f"{DRWR}beta={beta * EQUAL['no_delta']:.3f}"),
+        "area_scaled": (f"{DRWR}area_scaled=true", f"{DRWR}beta=1.0"),
+    }
+    for seed in SEEDS:
+        for row, options in rows.items():
+            given = any("beta=" in o for o in options)
+            made.append(
+                Cell("table4", "airplane", row, seed, drwr, options + (() if given else (f"{DRWR}beta={beta}",)),
+                     keep=seed == 0 and row == "full")
+            )  # fmt: skip
+    return made
+
+
+EQUAL = {"no_omega": 0.5, "no_delta": 1.6}
+"""Factor on beta at which the repulsion without ω, or δ, is as strong as with it."""
+
+
+def run(cell: Cell) -> None:
+    """Train and judge; writes ``cell.json`` last, so that a cell is done or not begun."""
+    if (cell.folder / "cell.json").exists():
+        return
+    shutil.rmtree(cell.folder, ignore_errors=True)
+    began, cpu = time.monotonic(), time.process_time()
+    options = [f"--config={REPOSITORY / 'configs' / cell.config}", f"--data.root={ROOT}", "--data.build=never"]
+    options += [f"--data.categories=[{cell.category}]", f"--data.seed={cell.seed}", f"--seed_everything={cell.seed}"]
+    options += [f"--trainer.max_steps={cell.steps}", f"--trainer.val_check_interval={cell.steps}"]
+    options += [*cell.options, f"--out={cell.folder.parent}", f"--name={cell.folder.name}"]
+    if reconlab(["fit", *options]) != 0:
+        raise SystemExit(f"{cell} failed")
+    trained = {"wall_seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
+    checkpoint = cell.folder / "000" / "checkpoints" / "last.ckpt"
+    network = load_network(checkpoint)
+    values: dict[str, Any] = {split: judge(network, cell.category, split) for split in ("val", "test")}
+    if not cell.keep:
+        shutil.rmtree(checkpoint.parent)
+    content = {**asdict(cell), **trained, **values, "command": ["reconlab", "fit", *options], **provenance(cell.seed)}
+    (cell.folder / "cell.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+    summary = {s: round(values[s]["dpc_cd"] * 100, 3) for s in values}
+    print(f"DONE {cell.experiment} {cell.category} {cell.row} seed {cell.seed}: {summary}", flush=True)
+
+
+def as_cloud(shape: Shape, count: int = 2000) -> PointCloud:
+    """The shape as points: a cloud as it is, anything else sampled."""
+    if isinstance(shape, PointCloud):
+        return shape
+    if isinstance(shape, VoxelGrid):
+        shape = shape.mesh()
+    generator = torch.Generator().manual_seed(0)
+    clouds = []
+    for i in range(len(shape)):  # one by one: an empty one must not spoil the others
+        fine = bool(shape[i].valid())
+        clouds.append(shape[i].points(count, generator) if fine else torch.full((1, count, 3), torch.nan))
+    return PointCloud(torch.cat(clouds))
+
+
+def judge(network: Network, category: str, split: str) -> dict[str, float]:
+    """DPC's protocol on every view; ``other_image`` is the distance with another shape's image (same view)."""
+    size = int(getattr(network, "image_size", getattr(getattr(network, "encoder", None), "image_size", 128)))
+    data = ReconstructionData(ROOT, [category], size, batch_size=20, points=10000, eval_view="all")
+    metrics = {"cd": DPCChamfer(), "iou": PointIoU(), "nox": ChamferDistance("nox_dpc", points=8000)}
+    for name, metric in metrics.items():
+        data.require(metric.needs | network.needs, name)
+    data.setup("test")
+    clouds, truths, values = [], [], {}
+    with torch.no_grad():
+        for batch in data.loader(split):
+            shape = as_cloud(network.reconstruct(batch))
+            clouds.append(shape.positions)
+            truths.append(batch.points)
+            for metric in metrics.values():
+                metric.update(shape, batch)
+        for metric in metrics.values():
+            values |= {k: float(v) for k, v in metric.compute().items()}
+        others = torch.cat(clouds).roll(data.dataset(split).per_shape(), 0)
+        both = [sum(precision_and_coverage(a[None], b[None])) for a, b in zip(others, torch.cat(truths), strict=True)]
+    values["other_image"] = float(torch.cat(both).nan_to_num(3.46).mean())  # type: ignore[arg-type]
+    return values
+
+
+def collect(out: Path) -> None:
+    """All finished cells, with means and standard deviations over seeds."""
+    found = [json.loads(p.read_text()) for p in sorted(RUNS.glob("**/cell.json"))]
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for cell in found:
+        rows.setdefault((cell["experiment"], cell["category"], cell["row"]), []).append(cell)
+    table = []
+    for (experiment, category, row), group in rows.items():
+        entry: dict[str, Any] = {"experiment": experiment, "category": category, "row": row, "seeds": len(group)}
+        for split in ("val", "test"):
+            for key in ("dpc_cd", "dpc_cd_best_view", "dpc_precision", "dpc_coverage", "other_image"):
+                many = [100 * c[split][key] for c in group]
+                sd = statistics.stdev(many) if len(many) > 1 else 0.0
+                entry[f"{split}/{key}"] = [round(statistics.mean(many), 3), round(sd, 3)]
+            for key in ("point_iou", "point_iou_unfilled", "point_iou_truth", "chamfer_nox_dpc"):
+                many = [100 * c[split][key] for c in group]
+                sd = statistics.stdev(many) if len(many) > 1 else 0.0
+                entry[f"{split}/{key}"] = [round(statistics.mean(many), 4), round(sd, 4)]
+        entry["cpu_seconds"] = round(statistics.mean(c["cpu_seconds"] for c in group), 1)
+        table.append(entry)
+    out.write_text(json.dumps({"rows": table, "cells": found}, indent=1) + "\n")
+    for entry in table:
+        shown = "  ".join(
+            f"{k.removeprefix('test/')} {v[0]:.2f}±{v[1]:.2f}" for k, v in entry.items() if "test/" in k
+        )
+        name = f"{entry['experiment']:8} {entry['category']:9} {entry['row']:16}"
+        print(f"{name} n={entry['seeds']} val {entry['val/dpc_cd'][0]:.2f}  {shown}")
+
+
+def main() -> None:
+    """Dispatch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "list", "collect"])
+    parser.add_argument("--experiment", action="append", default=[])
+    parser.add_argument("--category", action="append", default=[])
+    parser.add_argument("--row", action="append", default=[])
+    parser.add_argument("--seed", action="append", type=int, default=[])
+    parser.add_argument("--lane", default="0/1")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    options = parser.parse_args()
+    if options.what == "collect":
+        collect(options.out)
+        return
+    chosen = [
+        c
+        for c in cells()
+        if (not options.experiment or c.experiment in options.experiment)
+        and (not options.category or c.category in options.category)
+        and (not options.row or c.row in options.row)
+        and (not options.seed or c.seed in options.seed)
+    ]
+    lane, lanes = map(int, options.lane.split("/"))
+    for cell in chosen[lane::lanes]:
+        if options.what == "list":
+            print(cell)
+        else:
+            run(cell)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,8 @@
 
 from reconlab.networks.atlasnet import AtlasNet, AtlasNetAutoencoder
 from reconlab.networks.base import Network
+from reconlab.networks.cap import CAPNet
 from reconlab.networks.dpc import DPC
+from reconlab.networks.free import FreePoints, FreeSphere
 
-__all__ = ["DPC", "AtlasNet", "AtlasNetAutoencoder", "Network"]
+__all__ = ["DPC", "AtlasNet", "AtlasNetAutoencoder", "CAPNet", "FreePoints", "FreeSphere", "Network"]

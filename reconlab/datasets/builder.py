@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from reconlab.datasets.meshes import RawMesh, empty_categories, find_meshes, rea
 from reconlab.datasets.splits import check_fractions, group, read_groups, split
 from reconlab.datasets.store import claim, is_done, locked, remove_leftovers
 from reconlab.errors import ReconlabError
+
+Deal = Callable[[str, list[str]], Mapping[str, Sequence[str]]]
+"""``(category, names that could be made) -> names of each split``."""
 
 EMBEDDED_COUNT = 40
 EMBEDDED_SIZES = Sizes(queries=20000)
@@ -34,6 +37,7 @@ class Task:
         sizes: How much to make.
         path: The mesh file, or None for a procedural shape.
         number: Of the procedural shape.
+        make: Makes the files of a shape of another kind; must survive pickling.
     """
 
     category: str
@@ -43,6 +47,7 @@ class Task:
     sizes: Sizes
     path: Path | None = None
     number: int = 0
+    make: Callable[[], dict[str, bytes]] | None = None
 
 
 @dataclass
@@ -55,6 +60,7 @@ class BuildReport:
         reused: Shapes that were there already.
         failed: Reason by shape (or category) that could not be made.
         splits: Number of shapes by split.
+        notes: What else is worth knowing of the input, one sentence each; nothing is wrong with the shapes built.
         seconds: Wall time.
     """
 
@@ -63,6 +69,7 @@ class BuildReport:
     reused: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     splits: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -77,6 +84,7 @@ class BuildReport:
             f"{self.root}: {len(self.built)} shapes built, {len(self.reused)} reused, {len(self.failed)} failed "
             f"in {self.seconds:.0f} s ({counts})."
         ]
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines + [f"  {name}: {reason}" for name, reason in self.failed.items()])
 
 
@@ -116,7 +124,7 @@ def build_synth(
         raise ReconlabError(f"There is no procedural category {unknown[0]!r}: choose from {', '.join(CATEGORIES)}.")
     if count < 1:
         raise ReconlabError(f"count is {count}: choose at least 1 shape per category.")
-    _check(seed, workers)
+    check_numbers(seed, workers)
     settings = {
         "source": "synth",
         "categories": sorted(chosen),
@@ -127,11 +135,11 @@ def build_synth(
     }
     shape_settings = {k: settings[k] for k in ("source", "seed", *asdict(sizes))}
     tasks = [
-        Task(c, name, _key(shape_settings, f"{c}/{name}"), seed, sizes, None, seed * 1000000 + i)
+        Task(c, name, task_key(shape_settings, f"{c}/{name}"), seed, sizes, None, seed * 1000000 + i)
         for c in sorted(chosen)
         for i, name in enumerate(f"{c}_{j:05d}" for j in range(count))
     ]
-    return _build(Path(out), tasks, settings, {}, None, False, workers, force, progress)
+    return run_build(Path(out), tasks, settings, _dealer(Path(out), settings), workers, force, progress)
 
 
 def build_meshes(
@@ -166,7 +174,7 @@ def build_meshes(
     """
     if split_by not in ("family", "shape"):
         raise ReconlabError(f"split_by is {split_by!r}: choose family or shape.")
-    _check(seed, workers)
+    check_numbers(seed, workers)
     sizes = sizes or Sizes()
     folder = Path(input)
     found = find_meshes(folder)
@@ -188,8 +196,9 @@ def build_meshes(
         except OSError as error:
             failed[f"{category}/{name}"] = f"{path} cannot be read ({error})."
             continue
-        tasks.append(Task(category, name, _key(shape_settings, f"{category}/{name}", digest), seed, sizes, path))
-    return _build(Path(out), tasks, settings, failed, table, split_by == "family", workers, force, progress)
+        tasks.append(Task(category, name, task_key(shape_settings, f"{category}/{name}", digest), seed, sizes, path))
+    deal = _dealer(Path(out), settings, table, split_by == "family")
+    return run_build(Path(out), tasks, settings, deal, workers, force, progress, failed)
 
 
 def ensure_embedded(
@@ -218,36 +227,69 @@ def _build_locked_synth(root: Path, categories: Sequence[str] | None, count: int
         raise ReconlabError(f"The embedded data could not be built: {name}: {reason}")
 
 
-def _check(seed: int, workers: int) -> None:
+def check_numbers(seed: int, workers: int) -> None:
+    """Refuse a negative seed and less than one process."""
     if seed < 0:
         raise ReconlabError(f"seed is {seed}: choose an integer >= 0.")
     if workers < 1:
         raise ReconlabError(f"workers is {workers}: choose at least 1.")
 
 
-def _key(settings: dict[str, Any], *more: str) -> str:
+def task_key(settings: dict[str, Any], *more: str) -> str:
+    """Checksum of the settings and inputs that decide a shape's files."""
     text = json.dumps([files.VERSION, settings, *more], sort_keys=True)
     return files.sha256(text.encode())
 
 
-def _build(
+def _dealer(
+    root: Path, settings: dict[str, Any], table: dict[str, str] | None = None, by_family: bool = False
+) -> Deal:
+    def deal(category: str, names: list[str]) -> dict[str, list[str]]:
+        groups = np.arange(len(names))
+        if by_family:
+            grids = np.stack([files.read_binvox(root / category / n / files.VOXELS) for n in names])
+            groups = group(category, names, grids, table)
+        return split(category, names, groups, tuple(settings["split"]), settings["seed"])
+
+    return deal
+
+
+def run_build(
     root: Path,
-    tasks: list[Task],
+    tasks: Sequence[Task],
     settings: dict[str, Any],
-    failed: dict[str, str],
-    table: dict[str, str] | None,
-    by_family: bool,
+    deal: Deal,
     workers: int,
     force: bool,
     progress: bool,
+    failed: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> BuildReport:
+    """Make the shapes, then the split lists, then ``metadata.yaml``.
+
+    Args:
+        root: The dataset's folder.
+        tasks: The shapes.
+        settings: What decides the dataset; a folder with other ones is refused.
+        deal: Puts the shapes of a category into splits.
+        workers: Processes.
+        force: Replace a build that has other settings.
+        progress: Show a progress bar on the terminal.
+        failed: Reason by shape (or category) that is known not to be usable.
+        notes: For the report.
+        labels: Readable names of categories, for ``metadata.yaml``.
+
+    Raises:
+        ReconlabError: ``root`` holds something else or cannot be written, or no shape at all could be made.
+    """
     import yaml
 
     start = time.monotonic()
     with locked(root, wait=False):
         claim(root, settings, force)
-        report = BuildReport(root, failed=dict(failed))
-        complete = {"settings": settings, "shapes": _key({}, *(t.key for t in tasks))}
+        report = BuildReport(root, failed=dict(failed or {}), notes=list(notes))
+        complete = {"settings": settings, "shapes": task_key({}, *(t.key for t in tasks))}
         try:
             remove_leftovers(root, {(t.category, t.name) for t in tasks} if force else None)
             todo = [t for t in tasks if not is_done(root, t.category, t.name, t.key)]
@@ -275,17 +317,12 @@ def _build(
         for t in tasks:
             if t.category not in good:
                 report.failed.setdefault(t.category, "no shape of this category could be built.")
-        seed, fractions = settings["seed"], tuple(settings["split"])
         report.splits = dict.fromkeys(files.SPLITS, 0)
         for category, names in good.items():
-            groups = np.arange(len(names))
-            if by_family:
-                grids = np.stack([files.read_binvox(root / category / n / files.VOXELS) for n in names])
-                groups = group(category, names, grids, table)
-            for s, members in split(category, names, groups, fractions, seed).items():
+            for s, members in deal(category, names).items():
                 files.write_atomic(root / category / f"{s}.lst", "".join(f"{n}\n" for n in members).encode())
                 report.splits[s] += len(members)
-        metadata: dict[str, Any] = {c: {"id": c, "name": c} for c in sorted(good)}
+        metadata: dict[str, Any] = {c: {"id": c, "name": (labels or {}).get(c, c)} for c in sorted(good)}
         metadata["reconlab"] = {"format": files.VERSION, **complete, "failed": dict(sorted(report.failed.items()))}
         files.write_atomic(root / files.METADATA, yaml.safe_dump(metadata, sort_keys=True, width=110).encode())
         (root / files.BUILDING).unlink(missing_ok=True)
@@ -299,6 +336,8 @@ def make_shape(task: Task) -> dict[str, bytes]:
     Raises:
         ReconlabError: The mesh cannot be used.
     """
+    if task.make is not None:
+        return task.make()
     rng = shape_rng(task.seed, task.category, task.name)
     if task.path is not None:
         return shape_content(read_mesh(task.path), task.sizes, rng)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from reconlab.errors import ReconlabError
 from reconlab.kernels.splat import reference
+from reconlab.threads import parallel_map
 
 __all__ = ["splat_silhouettes"]
 
 Backend = Literal["auto", "reference", "cpu"]
+
+NEGLIGIBLE = 1e-9
+"""Taps of the blur (of sum 1) below this are left out by the kernel: nothing of them survives in float32."""
 
 
 def splat_silhouettes(
@@ -71,5 +76,58 @@ def splat_silhouettes(
         kind = torch.promote_types(kind, scale.dtype)
         scale = scale.to(kind)
     position = position.to(kind)
-    with torch.autocast(position.device.type, enabled=False):
-        return reference.silhouettes(position, resolution, float(sigma), kernel_size, scale)
+    host = position.device.type == "cpu" and kind == torch.float32
+    if backend == "cpu" and not host:
+        raise ReconlabError("splat_silhouettes(backend='cpu') takes float32 tensors on the CPU.")
+    if not host or backend == "reference":
+        with torch.autocast(position.device.type, enabled=False):
+            return reference.silhouettes(position, resolution, float(sigma), kernel_size, scale)
+    factor = position.new_ones(len(position)) if scale is None else scale
+    image: Tensor = _Silhouettes.apply(position, factor, resolution, float(sigma), kernel_size)
+    return image
+
+
+class _Silhouettes(torch.autograd.Function):
+    """The fused kernel; what it keeps for the way back is the blurred volume inside of the points' box."""
+
+    @staticmethod
+    def forward(ctx: Any, position: Tensor, scale: Tensor, resolution: int, sigma: float, kernel_size: int) -> Tensor:
+        from reconlab.kernels.splat import cpu
+
+        position, scale = position.detach().contiguous(), scale.detach()
+        taps = reference.gaussian_taps(sigma, kernel_size)[kernel_size // 2 :]
+        half = taps[taps > NEGLIGIBLE].float().numpy()
+        keep = bool(ctx.needs_input_grad[0] or ctx.needs_input_grad[1])
+        finite = (position.isfinite().flatten(1).all(1) & scale.isfinite()).tolist()
+        image = position.new_full((len(position), resolution, resolution), torch.nan)
+        points, factors, images = position.numpy(), scale.tolist(), image.numpy()
+
+        def one(m: int) -> tuple[Any, ...] | None:
+            return cpu.render(points[m], resolution, half, factors[m], images[m], keep) if finite[m] else None
+
+        kept = parallel_map(one, range(len(points)))
+        if keep:
+            ctx.kept, ctx.half, ctx.resolution = kept, half, resolution
+            ctx.save_for_backward(position, scale)
+        return image
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        from reconlab.kernels.splat import cpu
+
+        position, scale = ctx.saved_tensors
+        by_position, by_scale = torch.zeros_like(position), torch.zeros_like(scale)
+        points, factors, upstream = position.numpy(), scale.tolist(), grad.contiguous().numpy()
+        out, total = by_position.numpy(), by_scale.numpy()
+
+        def one(m: int) -> None:
+            if ctx.kept[m] is None:
+                out[m], total[m] = torch.nan, torch.nan
+            else:
+                total[m] = cpu.render_back(
+                    points[m], ctx.resolution, ctx.half, factors[m], ctx.kept[m], upstream[m], out[m]
+                )
+
+        parallel_map(one, range(len(points)))
+        return by_position, by_scale, None, None, None

@@ -17,6 +17,7 @@ COMMANDS = {
     "test": "judge on the test set, keep the predictions",
     "predict": "reconstruct image files:    reconlab predict --ckpt_path P --images a.png b.png --out DIR",
     "data": "build or check a dataset:   reconlab data build --source synth --out data/synth",
+    "figure": "make a paper's figure:      reconlab figure drwr-fig3 --out fig3.png",
     "list": "name what there is:         reconlab list networks",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test")

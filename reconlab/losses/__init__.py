@@ -4,9 +4,26 @@ from reconlab.losses.base import Loss
 from reconlab.losses.cap import CAP
 from reconlab.losses.chamfer import Chamfer
 from reconlab.losses.dpc import DPC
+from reconlab.losses.drc import DRC
 from reconlab.losses.drkfs import DRKFS
 from reconlab.losses.drwr import DRWR
+from reconlab.losses.epcg import EPCG
 from reconlab.losses.pixel_mse import PixelMSE
+from reconlab.losses.ptn import PTN
+from reconlab.losses.voxel_silhouette import VoxelSilhouette
 from reconlab.losses.weighted_sum import WeightedSum
 
-__all__ = ["CAP", "DPC", "DRKFS", "DRWR", "Chamfer", "Loss", "PixelMSE", "WeightedSum"]
+__all__ = [
+    "CAP",
+    "DPC",
+    "DRC",
+    "DRKFS",
+    "DRWR",
+    "EPCG",
+    "PTN",
+    "Chamfer",
+    "Loss",
+    "PixelMSE",
+    "VoxelSilhouette",
+    "WeightedSum",
+]

@@ -4,7 +4,9 @@ from reconlab.networks.atlasnet import AtlasNet, AtlasNetAutoencoder
 from reconlab.networks.base import Network
 from reconlab.networks.cap import CAPNet
 from reconlab.networks.dpc import DPC
+from reconlab.networks.dpc_voxels import DPCVoxels
 from reconlab.networks.drc import DRCNet
+from reconlab.networks.epcg import EPCGNet
 from reconlab.networks.free import FreePoints, FreeSphere
 from reconlab.networks.ptn import PTNNet
 
@@ -13,7 +15,9 @@ __all__ = [
     "AtlasNet",
     "AtlasNetAutoencoder",
     "CAPNet",
+    "DPCVoxels",
     "DRCNet",
+    "EPCGNet",
     "FreePoints",
     "FreeSphere",
     "Network",

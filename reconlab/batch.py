@@ -17,7 +17,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "images": ("images",),
     "cameras": ("cameras",),
     "views": ("views",),
-    "surface": ("points", "normals"),
+    "surface": ("points",),
+    "normals": ("normals",),
     "voxels": ("voxels",),
     "occupancy": ("query_points", "query_occupancies"),
     "mesh": ("mesh",),
@@ -55,7 +56,7 @@ class Batch:
         cameras: ``(B,)`` of the input images.
         views: Supervision views; the first is the input's.
         points: ``(B, P, 3)`` on the true surface, object frame, bounding-box diagonal 1.
-        normals: ``(B, P, 3)`` unit.
+        normals: ``(B, P, 3)`` unit, of the points; None where the dataset does not know them.
         voxels: ``(B, D, D, D)`` in {0, 1}, indexed [x, y, z] over [-0.5, 0.5]³.
         query_points: ``(B, Q, 3)``.
         query_occupancies: ``(B, Q)`` in {0, 1}.

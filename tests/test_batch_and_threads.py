@@ -33,7 +33,7 @@ def test_moving_moves_everything():
 def test_missing_fields_say_who_needed_them():
     with pytest.raises(ReconlabError, match="DRKFS needs 'mesh' of the batch, which is absent: declare 'mesh'"):
         Batch(["a"], ["x"]).require("mesh", "DRKFS")
-    with pytest.raises(ReconlabError, match="declare 'surface'"):
+    with pytest.raises(ReconlabError, match="declare 'normals'"):
         Batch(["a"], ["x"]).require("normals", "Chamfer")
 
 

@@ -154,8 +154,7 @@ class ReconlabCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Tell the data what is needed; record where the run comes from; send the config to W&B."""
-        for who, part in self.model.parts().items():
-            self.datamodule.require(part.needs, who)
+        self.model.declare(self.datamodule)
         if self.trainer.is_global_zero:
             protocols = {
                 k: {n: p.as_dict() for n, p in m.protocols.items()} for k, m in self.model.metric_items().items()

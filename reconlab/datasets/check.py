@@ -125,7 +125,7 @@ def _cloud(path: Path) -> None:
     arrays = read_cloud(path)
     if np.abs(arrays["points"]).max() > 0.6:
         raise ReconlabError(f"{path} has points outside of the unit cube.")
-    lengths = np.linalg.norm(arrays["normals"].astype(np.float64), axis=1)
+    lengths = np.linalg.norm(arrays.get("normals", np.eye(3)).astype(np.float64), axis=1)
     if not np.allclose(lengths, 1, atol=0.02):
         raise ReconlabError(f"{path} has normals that are not of length 1.")
 

@@ -78,7 +78,7 @@ class ReconstructionData(pl.LightningDataModule):
         self.points, self.queries, self.views, self.view_size = points, queries, views, view_size
         self.train_view, self.eval_view, self.seed = train_view, eval_view, seed
         self.build, self.embedded_count, self.cache_mib = build, embedded_count, cache_mib
-        self.wanted: dict[str, list[str]] = {}
+        self.wanted: dict[str, dict[str, frozenset[str]]] = {}  # need -> who needs it -> in which splits
         self.items: dict[str, list[Item]] = {}
         self._datasets: dict[str, ShapeDataset] = {}
 
@@ -87,12 +87,17 @@ class ReconstructionData(pl.LightningDataModule):
         """Fields that will be loaded (see ``reconlab.batch.NEEDS``)."""
         return frozenset(self.wanted)
 
-    def require(self, needs: Iterable[str], who: str) -> None:
+    def needs_of(self, split: str) -> frozenset[str]:
+        """Fields that the samples of a split will have."""
+        return frozenset(need for need, users in self.wanted.items() if any(split in s for s in users.values()))
+
+    def require(self, needs: Iterable[str], who: str, splits: Iterable[str] = files.SPLITS) -> None:
         """Ask for fields of the batch, before ``setup``.
 
         Args:
             needs: Names as in ``reconlab.batch.NEEDS``.
             who: Who needs them, for error messages.
+            splits: Where. Metrics judge val and test only, so that training data need no ground truth for them.
 
         Raises:
             ReconlabError: A name does not exist.
@@ -100,9 +105,8 @@ class ReconstructionData(pl.LightningDataModule):
         for need in needs:
             if need not in NEEDS:
                 raise ReconlabError(f"{who} needs {need!r}, which no batch has: choose from {', '.join(NEEDS)}.")
-            self.wanted.setdefault(need, [])
-            if who not in self.wanted[need]:
-                self.wanted[need].append(who)
+            users = self.wanted.setdefault(need, {})
+            users[who] = users.get(who, frozenset()) | frozenset(splits)
         self._datasets.clear()
 
     @property
@@ -129,8 +133,7 @@ class ReconstructionData(pl.LightningDataModule):
         """
         categories = self.categories
         self.items = {s: find_items(self.root, s, categories) for s in files.SPLITS}
-        everything = [i for s in files.SPLITS for i in self.items[s]]
-        present = {i.category for i in everything}
+        present = {i.category for s in files.SPLITS for i in self.items[s]}
         for category in categories:
             if category not in present:
                 raise ReconlabError(f"The category {self.root / category} is empty: its split lists name no shape.")
@@ -140,13 +143,15 @@ class ReconstructionData(pl.LightningDataModule):
                 raise ReconlabError(
                     f"The {split} split of {self.root} is empty: its {split}.lst files name no shape."
                 )
-        lacking = missing_files(everything, self.needs)
-        if lacking is not None:
-            need, path = lacking
-            raise ReconlabError(
-                f"{' and '.join(self.wanted[need])} needs {need!r}, but the dataset {self.root} lacks {path}: "
-                "rebuild it with `reconlab data build`, or choose another loss, metric or dataset."
-            )
+        for split in files.SPLITS:
+            lacking = missing_files(self.items[split], self.needs_of(split))
+            if lacking is not None:
+                need, what = lacking
+                users = " and ".join(who for who, splits in self.wanted[need].items() if split in splits)
+                raise ReconlabError(
+                    f"{users} needs {need!r}, but the dataset {self.root} lacks {what}: rebuild it with "
+                    "`reconlab data build`, or choose another loss, metric or dataset."
+                )
         self._datasets.clear()
 
     def dataset(self, split: str) -> ShapeDataset:
@@ -157,10 +162,11 @@ class ReconstructionData(pl.LightningDataModule):
             view = self.train_view if split == "train" else self.eval_view
             items = self.items[split]
             if view == "all":
-                pictures = self.needs & {"images", "cameras", "views"}
+                pictures = self.needs_of(split) & {"images", "cameras", "views"}
                 items, view = every_view(items) if pictures else items, 0
+            needs = self.needs_of(split)
             loading = Loading(
-                self.needs, self.image_size, self.points, self.queries, self.views, self.view_size, view, self.seed
+                needs, self.image_size, self.points, self.queries, self.views, self.view_size, view, self.seed
             )
             self._datasets[split] = ShapeDataset(items, loading, self.cache_mib << 20)
         return self._datasets[split]
@@ -236,7 +242,8 @@ def collate(samples: Sequence[dict[str, Any]]) -> Batch:
             torch.stack([s["views"][2] for s in samples]),
         )
     for field in dataclass_fields(Batch):
-        if isinstance(first.get(field.name), torch.Tensor):
+        # (Normals may be known of some clouds only; who needs them was told before.)
+        if all(isinstance(s.get(field.name), torch.Tensor) for s in samples):
             setattr(batch, field.name, torch.stack([s[field.name] for s in samples]))
     if "mesh" in first:
         batch.mesh = Mesh.from_list([s["mesh"] for s in samples])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "cameras": (files.CAMERAS,),
     "views": (files.VIEWS, files.CAMERAS),
     "surface": (files.POINTCLOUD,),
+    "normals": (files.POINTCLOUD,),  # which may lack them: see missing_files
     "voxels": (files.VOXELS,),
     "occupancy": (files.POINTS,),
     "mesh": (files.MESH,),
@@ -89,14 +91,24 @@ def every_view(items: Sequence[Item]) -> list[Item]:
     return [replace(i, view=k) for i in items for k in range(int(_list_views(i.folder / files.VIEWS)["count"]))]
 
 
-def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, Path] | None:
-    """The first need, and file, that some shape lacks; None if all is there."""
+def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, str] | None:
+    """The first need that some shape does not meet, and what it lacks for it; None if all is there."""
     for item in items:
         for need in sorted(needs):
             for name in FILES[need]:
                 if not (item.folder / name).exists():
-                    return need, item.folder / name
+                    return need, str(item.folder / name)
+            if need == "normals" and not _has_normals(item.folder / files.POINTCLOUD):
+                return need, f"normals in {item.folder / files.POINTCLOUD}"
     return None
+
+
+def _has_normals(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "normals.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True  # damaged: whoever reads it says so
 
 
 class Cache:
@@ -152,10 +164,10 @@ class ShapeDataset(Dataset[dict[str, Any]]):
         sample: dict[str, Any] = {"id": item.id, "category": item.category}
         if how.needs & {"images", "cameras", "views"}:
             sample |= self._pictures(item, rng(0))
-        if "surface" in how.needs:
+        if how.needs & {"surface", "normals"}:
             cloud = self.cache.get(item.folder / files.POINTCLOUD, read_cloud)
             pick = choose(len(cloud["points"]), how.points, rng(1))
-            sample["points"], sample["normals"] = (_floats(cloud[k][pick]) for k in ("points", "normals"))
+            sample |= {k: _floats(array[pick]) for k, array in cloud.items()}
         if "voxels" in how.needs:
             sample["voxels"] = _floats(self.cache.get(item.folder / files.VOXELS, _read_voxels)["voxels"])
         if "occupancy" in how.needs:
@@ -249,12 +261,16 @@ def _finite(path: Path, arrays: Arrays, **shapes: tuple[int | None, ...]) -> Arr
 
 
 def read_cloud(path: Path) -> Arrays:
-    """Surface points and normals of a ``pointcloud.npz``, verified."""
-    arrays = _finite(path, files.read_npz(path, "points", "normals"), points=(None, 3), normals=(None, 3))
-    if len(arrays["points"]) == 0 or len(arrays["points"]) != len(arrays["normals"]):
-        raise ReconlabError(
-            f"{path} has {len(arrays['points'])} points and {len(arrays['normals'])} normals: rebuild this shape."
-        )
+    """Surface ``points`` and, if the file has them, ``normals`` of a ``pointcloud.npz``, verified."""
+    arrays = files.read_npz(path)
+    if "points" not in arrays:
+        raise ReconlabError(f"{path} has no array 'points' (it has {', '.join(arrays)}): rebuild this shape.")
+    arrays = {k: arrays[k] for k in ("points", "normals") if k in arrays}
+    _finite(path, arrays, **dict.fromkeys(arrays, (None, 3)))
+    counts = {len(array) for array in arrays.values()}
+    if counts == {0} or len(counts) > 1:
+        shown = " and ".join(f"{len(array)} {name}" for name, array in arrays.items())
+        raise ReconlabError(f"{path} has {shown}: rebuild this shape.")
     return arrays
 
 

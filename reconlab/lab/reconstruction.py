@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reconlab.batch import Batch
 from reconlab.datasets.datamodule import ReconstructionData
+from reconlab.datasets.format import SPLITS
 from reconlab.errors import ReconlabError
 from reconlab.losses import Loss
 from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
@@ -94,6 +95,11 @@ class Reconstruction(pl.LightningModule):
         """The metrics by name."""
         return {k: m for k, m in self.metrics.items() if isinstance(m, Metric)}
 
+    def declare(self, data: ReconstructionData) -> None:
+        """Tell the data what each part reads: metrics in val and test only, all others everywhere."""
+        for who, part in self.parts().items():
+            data.require(part.needs, who, ("val", "test") if isinstance(part, Metric) else SPLITS)
+
     def forward(self, images: Tensor) -> Shape:
         """``(B, 3, H, W)`` images in [0, 1] to shapes."""
         return self.network(images)
@@ -102,8 +108,7 @@ class Reconstruction(pl.LightningModule):
         """Tell the data what is needed, if nobody has, and the metrics the data's categories."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, ReconstructionData) and not self.needs <= data.needs:
-            for who, part in self.parts().items():
-                data.require(part.needs, who)
+            self.declare(data)
             data.setup(stage)
         for metric in self.metric_items().values():
             metric.set_categories(list(getattr(data, "categories", [])))

@@ -77,6 +77,7 @@ class NormalConsistency(PointMetric):
         1.0
     """
 
+    needs = frozenset({"surface", "normals"})
     higher_is_better = True
     with_normals = True
 

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from reconlab.cameras import Cameras
 from reconlab.datasets import format as files
 from reconlab.datasets.samples import read_cameras, read_cloud, read_mesh_arrays, read_queries
 from reconlab.errors import ReconlabError
+
+SEEN = 0.9
+"""The least share of surface points within the silhouettes. Shapes of one frame reach 0.99 and more."""
 
 
 @dataclass
@@ -99,7 +103,36 @@ def check_shape(folder: Path) -> list[str]:
                 read(folder / name)
             except ReconlabError as error:
                 problems.append(str(error))
+    if not problems and all((folder / name).exists() for name in (files.POINTCLOUD, files.CAMERAS)):
+        share = silhouette_share(folder)
+        if share < SEEN:
+            problems.append(
+                f"{folder / files.POINTCLOUD}: only {share:.0%} of the points project into the silhouettes of "
+                f"{folder / files.VIEWS}: points, cameras and pictures are not in one frame."
+            )
     return problems
+
+
+def silhouette_share(folder: Path) -> float:
+    """Share of a shape's surface points that project into the silhouettes, a pixel's margin allowed.
+
+    The mean over its views; points outside of a picture do not count. It is near 1 where points, cameras and pictures
+    belong together; a shape turned by half a circle or mirrored has less, unless it is symmetric.
+    """
+    import torch
+
+    points = torch.from_numpy(read_cloud(folder / files.POINTCLOUD)["points"].astype(np.float32))
+    rig = read_cameras(folder / files.CAMERAS)
+    cameras = Cameras(*(torch.from_numpy(rig[k].astype(np.float32)) for k in ("R", "t", "focal", "centre")))
+    shares = []
+    for camera, path in zip(cameras.project(points)[0], sorted((folder / files.VIEWS).glob("*.png")), strict=True):
+        alpha = torch.from_numpy(files.read_png(path)[..., 3] > 0)
+        near = torch.nn.functional.max_pool2d(alpha[None].float(), 3, 1, 1)[0]
+        column, row = ((camera + 1) / 2 * torch.tensor(alpha.shape[::-1])).floor().long().T
+        inside = (column >= 0) & (row >= 0) & (column < alpha.shape[1]) & (row < alpha.shape[0])
+        if inside.any():
+            shares.append(float(near[row[inside], column[inside]].mean()))
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def _checksums(folder: Path) -> Iterator[str]:

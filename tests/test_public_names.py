@@ -20,7 +20,7 @@ FUNCTIONS = {
 }
 CLASSES = {
     "reconlab.metrics": ["ChamferDistance", "FScore", "NormalConsistency", "VoxelIoU"],
-    "reconlab.losses": ["Chamfer", "PixelMSE", "DRWR", "DRKFS", "WeightedSum"],
+    "reconlab.losses": ["CAP", "EPCG", "Chamfer", "PixelMSE", "DRWR", "DRKFS", "DRC", "PTN", "WeightedSum"],
     "reconlab.shapes": ["PointCloud", "Mesh", "VoxelGrid"],
 }
 

@@ -79,7 +79,7 @@ def novel_view_terms(
     size = view_maps.shape[-1]
     points = from_view(view_maps.flatten(3).transpose(2, 3), fixed_views(), size).flatten(1, 2)
     drawn = render_pseudo_depth(points, view_logits.flatten(1), rotations, size, upscale)
-    clear = drawn.count == 1
+    clear = drawn.sharing == 1
     error = (torch.where(clear, drawn.depth, torch.zeros_like(drawn.depth)) - _background(truth)).abs()
     error = torch.where(clear, error, torch.zeros_like(error))
     mask = _entropy(drawn.logit, truth)

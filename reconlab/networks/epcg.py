@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -51,9 +52,10 @@ class FusedMaps(PointCloud):
 def fuse(view_maps: Tensor, view_logits: Tensor, points: int) -> FusedMaps:
     """Maps of the fixed views to clouds of ``points`` points each.
 
-    A cloud needs equal counts, the maps give as many points as they have pixels with a positive logit, n. The rule: of
-    these, in the order view, row, column, the ones at ``⌊(k + ½) n / points⌋`` for k = 0, 1, ...: evenly spaced, each
-    view keeping its share, repeated where n is too small. Where n is 0 all points are NaN: a failed prediction.
+    Clouds of a batch need equal counts, but the maps give as many points as they have pixels with a positive logit,
+    n. The rule: of these, in the order view, row, column, the ones at ``⌊(k + ½) n / points⌋``, k = 0, 1, ...:
+    evenly spaced, each view keeping its share, repeated where n is too small. Where n is 0 all points are NaN: a
+    failed prediction.
 
     Args:
         view_maps: ``(B, 8, 3, S, S)``, see :class:`FusedMaps`.
@@ -79,9 +81,10 @@ class EPCGNet(Network):
 
     Encoder: 64 × 64 pixels, four 3×3 convolutions of stride 2 (96, 128, 192, 256), layers of 2048, 1024 and 512.
     Decoder: layers of 1024, 2048 and 4096 → 4 × 4 × 256, then nearest-neighbour enlargement by 2 and a 3×3
-    convolution (192, 128, 96, 64, 48) up to 128², and a 1×1 convolution to 8 views of x, y, depth and mask logit with a
-    bias of its own at every pixel, which begins as the pixel's own position, depth 1 and logit 0. Normalisation
-    without scale or offset and ReLU after all but the code and the output. 24.2 M parameters at 128².
+    convolution (192, 128, 96, 64, 48) up to 128², and a 1×1 convolution to 8 views of x, y, depth and mask logit,
+    with a bias of its own at every pixel, which begins as the pixel's own position, depth 1 and logit 0. ReLU
+    after all but the output, normalisation without scale or offset before it but at the code. 24.2 M parameters
+    at 128².
 
     Departures: a smaller ``size`` drops the last enlargements; running statistics follow with torch's 0.1 (there
     0.001, for 500 000 steps); pixels are centred at i + ½; images of another size are resized to 64² by area.
@@ -122,7 +125,7 @@ class EPCGNet(Network):
             decoder += [nn.Linear(inputs, outputs), _layer_norm(norm, outputs), nn.ReLU(inplace=True)]
         decoder.append(nn.Unflatten(1, (256, 4, 4)))
         widths = (256, *DECODER[: int(math.log2(size // 4))])
-        for inputs, outputs in zip(widths, widths[1:], strict=False):
+        for inputs, outputs in pairwise(widths):
             decoder += [nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, 1, 1)]
             decoder += [_image_norm(norm, outputs), nn.ReLU(inplace=True)]
         self.decoder = nn.Sequential(*decoder, nn.Conv2d(widths[-1], 4 * FIXED_VIEWS, 1, bias=False))

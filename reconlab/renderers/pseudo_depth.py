@@ -93,16 +93,16 @@ class PseudoDepth(NamedTuple):
     """What EPCG's pseudo-renderer makes of points in each view; all ``(B, V, size, size)``.
 
     Attributes:
-        depth: Of the nearest visible point where ``count`` is 1; +inf where no point is visible. Where ``count``
+        depth: Of the nearest visible point where ``sharing`` is 1; +inf where no point is visible. Where ``sharing``
             is more it is not meaningful (inverse depths of colliding points are added).
         logit: Mask logit: the largest of the visible points' (summed where they collide), else the mean over the
             pixel's cells of the invisible ones', else -1.
-        count: Most visible points that share one cell of the pixel.
+        sharing: Most visible points that share one cell of the pixel.
     """
 
     depth: Tensor
     logit: Tensor
-    count: Tensor
+    sharing: Tensor
 
 
 def render_pseudo_depth(
@@ -149,9 +149,9 @@ def render_pseudo_depth(
     top = F.max_pool2d(scatter(inverse, visible), upscale).reshape(batch, views, size, size)
     seen_logit = F.max_pool2d(scatter(chosen, visible), upscale).view_as(top)
     unseen = F.avg_pool2d(scatter(chosen, ~visible), upscale).view_as(top)
-    count = F.max_pool2d(scatter(torch.ones_like(inverse.detach()), visible), upscale).view_as(top)
-    hit = count > 0
+    sharing = F.max_pool2d(scatter(torch.ones_like(inverse.detach()), visible), upscale).view_as(top)
+    hit = sharing > 0
     distance = torch.where(hit, 1 / torch.where(hit, top, torch.ones_like(top)) - OFFSET, torch.inf)
     logit = torch.where(hit, seen_logit, torch.where(unseen < 0, unseen, torch.full_like(unseen, UNSEEN_LOGIT)))
     # A NaN logit is neither positive nor negative: let it show.
-    return PseudoDepth(distance, torch.where(unseen.isnan(), unseen, logit), count)
+    return PseudoDepth(distance, torch.where(unseen.isnan(), unseen, logit), sharing)

@@ -1,5 +1,6 @@
 """Every YAML that the project ships is parsed and instantiated."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ from reconlab.cli.__main__ import main
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(p.name for p in CONFIGS.glob("*.yaml") if "class_path" in p.read_text())
 OVERLAYS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if "class_path" not in p.read_text())
+ABLATIONS = {  # DRWR's Table 4: what each overlay changes of the reading
+    "l1": {"pairwise": False},
+    "l2": {"unary": False},
+    "pixel_l2": {"field": "binary"},
+    "no_omega": {"omega": False},
+    "no_delta": {"delta": False},
+    "views2": {},
+    "views3": {},
+}
 
 
 @pytest.fixture
@@ -39,10 +49,22 @@ def test_experiments(experiment, instantiate):
     assert cli.model.needs <= cli.datamodule.needs
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [o for o in OVERLAYS if not o.startswith("drwr_table4/")])
 def test_overlays_go_on_top_of_an_experiment(overlay, instantiate):
     cli = instantiate("atlasnet_drkfs.yaml", overlay)
     assert cli.model.network.decoder.patches == 25
+
+
+def test_there_is_an_overlay_for_every_row_of_table_4():
+    assert {f"drwr_table4/{row}.yaml" for row in ABLATIONS} == {o for o in OVERLAYS if o.startswith("drwr_table4/")}
+
+
+@pytest.mark.parametrize("row", ABLATIONS)
+def test_table_4_changes_one_thing(row, instantiate):
+    full = instantiate("dpc_drwr_32.yaml")
+    cli = instantiate("dpc_drwr_32.yaml", f"drwr_table4/{row}.yaml")
+    assert replace(full.model.loss.reading, **ABLATIONS[row]) == cli.model.loss.reading
+    assert cli.datamodule.views == {"views2": 2, "views3": 3}.get(row, 4)
 
 
 def test_paper_profile_restores_the_papers_sizes(instantiate):

@@ -191,7 +191,8 @@ def forward(size, number, box, rows, half, scale, image, passed, blurred, keep):
 
     Args:
         size: V.
-        number, box: Of :func:`find_rows`.
+        number: Of :func:`find_rows`.
+        box: Of :func:`find_rows`.
         rows: ``(rows, W + 2 reach)`` splatted weights of the columns from x0 - 2 reach, W = x1 - x0 + 2 reach.
         half: ``(reach + 1,)`` the kernel from its middle.
         scale: Factor of the occupancy.
@@ -204,6 +205,8 @@ def forward(size, number, box, rows, half, scale, image, passed, blurred, keep):
     count, x0, x1, y0, y1, z0, z1 = box
     width = x1 - x0 + 2 * reach
     image[:] = 1 - math.pow(1 - 1e-5, size)
+    if count == 0:
+        return
     along = np.empty((count, width), np.float32)
     clipped = np.empty(rows.shape[1], np.float32)
     for n in range(count):

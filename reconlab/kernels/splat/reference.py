@@ -28,7 +28,9 @@ def splat(position: Tensor, resolution: int) -> Tensor:
     Returns:
         ``(M, V, V, V)`` indexed [z, y, x]; what falls outside of the grid is dropped.
     """
-    low = position.detach().floor().clamp(-2, resolution + 1)
+    near = ((position > -1) & (position < resolution)).all(-1, keepdim=True)
+    position = torch.where(near, position, torch.full_like(position, -2.0))  # far ones would overflow
+    low = position.detach().floor()
     fraction = position - low
     index = low.long()
     volume = position.new_zeros(position.shape[0], resolution**3)

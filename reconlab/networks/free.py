@@ -25,7 +25,7 @@ class FreeShapes(Network):
     """One row of free numbers per shape, found by the shape's category and id; the image is not read.
 
     All rows exist from the start, so that the optimiser knows them; a shape takes the next free row when training
-    first meets it, the shapes of a step in the order of their names. Names are stored with the rows in the checkpoint.
+    first meets it, the shapes of a step in the order of their names. The checkpoint holds the names with the rows.
     A row is a parameter of its own: a step moves the rows of its batch and no other (one dense table would let
     Adam's momentum carry on the others), so what becomes of a shape does not depend on its company. With several
     processes the rows are kept alike by exchanging the names of each step until all rows are taken, and there
@@ -79,7 +79,7 @@ class FreeShapes(Network):
             ReconlabError: Always: shapes are found by name.
         """
         raise ReconlabError(
-            f"{type(self).__name__} holds shapes by name and reads no image; take AtlasNet or another network for that."
+            f"{type(self).__name__} holds shapes by name and reads no image; take a network that does, AtlasNet say."
         )
 
     def _assign(self, names: list[str]) -> None:
@@ -110,11 +110,10 @@ class FreeShapes(Network):
                 f"{type(self).__name__} was not fitted to {unknown[0]}, only to {len(self.rows)} shapes ({known}): "
                 "judge it on a dataset whose lists name those in train and in val and test."
             )
-        if self.rows:
-            warnings.warn(
-                f"{type(self).__name__} has not met {unknown[0]} in training: it counts as a failed prediction.",
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"{type(self).__name__} has not met {unknown[0]} in training: it counts as a failed prediction.",
+            stacklevel=2,
+        )
 
 
 class FreePoints(FreeShapes):
@@ -205,6 +204,6 @@ def _processes() -> int:
 
 def _read_names(module: nn.Module, _: Any) -> None:
     """After loading a state: the names from their bytes."""
-    assert isinstance(module, FreeShapes)
-    texts = [bytes(row.tolist()).rstrip(b"\0").decode() for row in module.names.cpu()]
-    module.rows = {text: i for i, text in enumerate(texts) if text}
+    if isinstance(module, FreeShapes):
+        texts = [bytes(row.tolist()).rstrip(b"\0").decode() for row in module.names.cpu()]
+        module.rows = {text: i for i, text in enumerate(texts) if text}

@@ -39,6 +39,8 @@ def ask(*arguments: str) -> subprocess.CompletedProcess:
         (("list", "netwroks"), 2, "invalid choice: 'netwroks'"),
         (("predict", "--help"), 0, "--ckpt_path"),
         (("data", "build", "--help"), 0, "--source"),
+        (("figure", "--help"), 0, "drwr-fig5"),
+        (("figure", "drwr-fig4", "--out=x.png"), 2, "did you mean 'drwr-fig"),
     ],
 )
 def test_light_commands(arguments, status, text):

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from scipy.ndimage import distance_transform_edt
 
+from reconlab.batch import Batch, Views
 from reconlab.cameras import Cameras, dpc_cameras
+from reconlab.lab import Reconstruction
+from reconlab.losses import DRWR
 from reconlab.losses.chamfer import chamfer
 from reconlab.losses.drwr import PRESETS, Reading, drwr
+from reconlab.networks import FreePoints
 
 
 def chair() -> tuple[torch.Tensor, torch.Tensor]:
@@ -31,7 +36,8 @@ def exact_silhouette(camera: Cameras, side: int = 128) -> torch.Tensor:
 
 class Experiment:
     """Facts of a fitted cloud: fractions of projections in the 128-pixel masks, in or within 1.5/32 of all four
-    masks, of fully covered 32 x 32 foreground cells, and its Chamfer distance x 100 to the surface."""
+    masks, of fully covered 32 x 32 foreground cells, the variation (standard deviation over mean, mean of the views)
+    of the number of points in those, and its Chamfer distance x 100 to the surface."""
 
     def __init__(self) -> None:
         self.cameras = dpc_cameras([30.0, 120.0, 205.0, 310.0], [20.0, -10.0, 35.0, 5.0])
@@ -63,6 +69,20 @@ class Experiment:
             schedule.step()
         return self.judge(points.detach())
 
+    def hull_volume(self, count: int) -> torch.Tensor:
+        """Uniform random points (1, count, 3) of the volume whose projections all four masks contain."""
+        points = torch.rand(400_000, 3, generator=torch.Generator().manual_seed(2)) - 0.5
+        for i in range(4):
+            pixel = (64 * (self.cameras[i].project(points)[0] + 1)).floor().long()
+            image = ((pixel >= 0) & (pixel < 128)).all(-1)
+            x, y = pixel.clamp(0, 127).unbind(-1)
+            points = points[image & (self.masks[i, y, x] > 0.5)]
+        assert len(points) >= count
+        return points[None, :count]
+
+    def batch(self) -> Batch:
+        return Batch(["boxes"], ["chair"], views=Views(self.cameras.reshape(1, 4), self.masks[None]))
+
     def judge(self, points: torch.Tensor) -> dict[str, float]:
         xy, _ = self.cameras.project(points.expand(4, -1, -1))
         pixel = (64 * (xy + 1)).floor().long()
@@ -71,12 +91,15 @@ class Experiment:
         view = torch.arange(4)[:, None].expand_as(x)
         away = torch.where(image, self.away[view, y, x], torch.inf)
         full = self.masks.reshape(4, 32, 4, 32, 4).amin((2, 4)).bool()
-        hit = torch.zeros(4, 32, 32, dtype=torch.bool)
-        hit[view[image], y[image] // 4, x[image] // 4] = True
+        counts = torch.zeros(4, 32, 32, dtype=torch.float64)
+        where = (view[image], y[image] // 4, x[image] // 4)
+        counts.index_put_(where, torch.ones((), dtype=torch.float64), accumulate=True)
+        inner = [counts[i][full[i]] for i in range(4)]
         return {
             "in": (away == 0).double().mean().item(),
             "near": (away <= 6).all(0).double().mean().item(),
-            "cov": (hit & full).sum().item() / full.sum().item(),
+            "cov": (torch.cat(inner) > 0).double().mean().item(),
+            "variation": float(np.mean([(c.std(correction=0) / c.mean()).item() for c in inner])),
             "cd": 100 * chamfer(points, self.surface, squared=False).item(),
         }
 
@@ -121,3 +144,57 @@ def test_fewer_views_are_worse(experiment: Experiment, full_loss: dict[str, floa
 def test_the_literal_formula_empties_the_silhouette(experiment: Experiment) -> None:
     """Why the presets differ: if this ever fails, the reading in docs/drwr.md needs another look."""
     assert experiment.fit(PRESETS["paper"])["in"] <= 0.1
+
+
+@pytest.fixture(scope="module")
+def trained(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> torch.Tensor:
+    """2000 points by the trainer that every network uses, 250 steps."""
+    model = Reconstruction(
+        FreePoints(points=2000, samples=1),
+        DRWR(2000, resolution=32),
+        {},
+        lr=1e-2,
+        milestones=[0.6, 0.8, 0.9],
+        decay=0.3,
+    )
+    batch = experiment.batch()
+    trainer = pl.Trainer(
+        max_steps=250,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path_factory.mktemp("fit"),
+    )
+    trainer.fit(model, torch.utils.data.DataLoader([batch], batch_size=None))
+    with torch.no_grad():
+        return model.eval().network.reconstruct(batch).points()
+
+
+def test_the_trainer_fills_the_silhouettes_with_free_points(experiment: Experiment, trained: torch.Tensor) -> None:
+    result = experiment.judge(trained)
+    assert result["near"] >= 0.90, result
+    assert result["cov"] >= 0.95, result
+    assert result["cd"] <= 8.5, result
+
+
+def test_repulsion_spreads_the_points(experiment: Experiment, trained: torch.Tensor) -> None:
+    alone = experiment.fit(Reading(pairwise=False), count=2000)
+    assert experiment.judge(trained)["variation"] < 0.7 * alone["variation"], alone
+
+
+@pytest.mark.xfail(
+    reason="The repulsion gathers points at the rim (an exponential kernel does, on any bounded region): variation "
+    "0.72 at beta 1, 0.65 at beta 3, against 0.58 by chance. The criterion is the issue's; it is not met."
+)
+def test_the_points_are_more_even_than_chance(experiment: Experiment, trained: torch.Tensor) -> None:
+    """As many uniform random points of the visual hull's volume, which no silhouette can tell from the shape."""
+    chance = experiment.judge(experiment.hull_volume(2000))
+    assert experiment.judge(trained)["variation"] < chance["variation"], chance
+
+
+def test_chance_is_inside_every_mask(experiment: Experiment) -> None:
+    chance = experiment.judge(experiment.hull_volume(2000))
+    assert chance["near"] == chance["in"] == 1
+    assert 0.5 < chance["variation"] < 0.7, chance

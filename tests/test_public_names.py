@@ -13,6 +13,8 @@ FUNCTIONS = {
     "reconlab.metrics.normal_consistency": "pred, pred_normals, target, target_normals",
     "reconlab.metrics.voxel_iou": "pred, target, threshold=0.5",
     "reconlab.renderers.soft_rasterize": "mesh, cameras",
+    "reconlab.renderers.render_point_silhouettes": "points, cameras",
+    "reconlab.renderers.resample_voxels": "values, cameras, resolution",
     "reconlab.shapes.PointCloud": "points, normals=None",
     "reconlab.shapes.Mesh": "vertices, faces, vertex_splits=None, face_splits=None",
     "reconlab.shapes.VoxelGrid": "values",
@@ -20,7 +22,7 @@ FUNCTIONS = {
 }
 CLASSES = {
     "reconlab.metrics": ["ChamferDistance", "FScore", "NormalConsistency", "VoxelIoU"],
-    "reconlab.losses": ["CAP", "EPCG", "Chamfer", "PixelMSE", "DRWR", "DRKFS", "DRC", "PTN", "WeightedSum"],
+    "reconlab.losses": ["CAP", "DPC", "VoxelSilhouette", "EPCG", "Chamfer", "PixelMSE", "DRWR", "DRKFS", "DRC", "PTN", "WeightedSum"],
     "reconlab.shapes": ["PointCloud", "Mesh", "VoxelGrid"],
 }
 

@@ -1,6 +1,6 @@
 """Cost of a step of the losses on voxel grids: value and gradient for 4 shapes of 4 views at 32³.
 
-    python benchmarks/voxel_systems.py [--repeat 9]
+Run ``python benchmarks/voxel_systems.py [--repeat 9]``.
 """
 
 from __future__ import annotations

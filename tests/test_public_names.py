@@ -22,7 +22,8 @@ FUNCTIONS = {
 }
 CLASSES = {
     "reconlab.metrics": ["ChamferDistance", "FScore", "NormalConsistency", "VoxelIoU"],
-    "reconlab.losses": ["CAP", "DPC", "VoxelSilhouette", "EPCG", "Chamfer", "PixelMSE", "DRWR", "DRKFS", "DRC", "PTN", "WeightedSum"],
+    "reconlab.losses": ["CAP", "DPC", "EPCG", "Chamfer", "PixelMSE", "DRWR", "DRKFS", "DRC", "PTN", "VoxelSilhouette"]
+    + ["WeightedSum"],
     "reconlab.shapes": ["PointCloud", "Mesh", "VoxelGrid"],
 }
 

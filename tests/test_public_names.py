@@ -22,8 +22,21 @@ FUNCTIONS = {
 }
 CLASSES = {
     "reconlab.metrics": ["ChamferDistance", "FScore", "NormalConsistency", "VoxelIoU"],
-    "reconlab.losses": ["CAP", "DPC", "EPCG", "Chamfer", "PixelMSE", "DRWR", "DRKFS", "DRC", "PTN", "VoxelSilhouette"]
-    + ["WeightedSum"],
+    "reconlab.losses": [
+        *(
+            "CAP",
+            "Chamfer",
+            "DPC",
+            "DRC",
+            "DRKFS",
+            "DRWR",
+            "EPCG",
+            "PTN",
+            "PixelMSE",
+            "VoxelSilhouette",
+            "WeightedSum",
+        )
+    ],
     "reconlab.shapes": ["PointCloud", "Mesh", "VoxelGrid"],
 }
 

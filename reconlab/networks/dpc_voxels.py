@@ -63,9 +63,13 @@ class DPCVoxels(Network):
         sizes = [channels >> i for i in range(doublings)] + [1]
         layers = [nn.ConvTranspose3d(inputs, outputs, 4, 2, 1) for inputs, outputs in pairwise(sizes)]
         self.decoder = nn.ModuleList(layers)
+        thin = -math.log(resolution - 1)
         for layer in (self.seed, *layers):
-            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.04, b=0.04)
-            nn.init.constant_(layer.bias, 0.0 if layer is not layers[-1] else -math.log(resolution - 1))
+            for name, parameter in layer.named_parameters():
+                if name == "weight":
+                    nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+                else:
+                    nn.init.constant_(parameter, thin if layer is layers[-1] else 0.0)
 
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> VoxelGrid:
         """``(B, 3, S, S)`` images in [0, 1] to grids; cameras are not used."""

@@ -62,18 +62,17 @@ def test_it_tells_two_boxes_apart() -> None:
     batch = Batch(ids=["wide", "tall"], categories=["box"] * 2, views=Views(cameras, masks))
     images = (1 - masks[:, :1]).expand(-1, 3, -1, -1)
     network, loss = DPCVoxels(16, image_size=32, channels=32), VoxelSilhouette(resolution=16)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 1.5e-4)
     losses = []
-    for _ in range(60):
+    for _ in range(130):
         optimizer.zero_grad()
         value = loss(network(images), batch)["loss"]
         value.backward()
         optimizer.step()
         losses.append(value.item())
-    assert losses[-1] < 0.3 * losses[0]
-    x_extent, y_extent = (network(images).values.detach().amax(axes) for axes in ((2, 3), (1, 3)))
-    assert (x_extent[0] > 0.3).sum() > (x_extent[1] > 0.3).sum()
-    assert (y_extent[1] > 0.3).sum() > (y_extent[0] > 0.3).sum()
+    assert losses[-1] < 0.25 * losses[0]
+    swapped = Batch(ids=["wide", "tall"], categories=["box"] * 2, views=Views(cameras, masks.flip(0)))
+    assert loss(network(images), swapped)["loss"].item() > 3 * losses[-1]
 
 
 class Known(Network):

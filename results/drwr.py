@@ -66,6 +66,15 @@ def cells() -> list[Cell]:
         for beta in betas:
             made.append(Cell("beta", category, f"beta{beta}", 0, drwr, (f"{DRWR}beta={beta}",), 600))
 
+    # Which decay length? Shorter ones spread a free cloud more evenly; beta in proportion to 1 / sigma² and below.
+    for category, pairs in (
+        ("airplane", ((0.5, 1.2), (0.5, 2.4), (0.25, 4.8))),
+        ("chair", ((0.5, 3.0), (0.5, 6.0), (0.25, 12.0))),
+    ):
+        for sigma, beta in pairs:
+            options = (f"{DRWR}sigma={sigma}", f"{DRWR}beta={beta}")
+            made.append(Cell("sigma", category, f"sigma{sigma}_beta{beta}", 0, drwr, options, 600))
+
     # Table 4: airplanes. "equal": the same mean repulsion as the full loss, see docs/drwr.md.
     beta = BETA["airplane"]
     rows: dict[str, tuple[str, ...]] = {

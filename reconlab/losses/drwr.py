@@ -232,6 +232,7 @@ class DRWR(Loss):
         omega: Weight by the mask.
         delta: Use the boundary bias.
         detach_weights: Stop the gradient at ω and δ.
+        sigma: Decay length of the repulsion, in 1/32 of the image side.
 
     Raises:
         ReconlabError: A setting is out of range.
@@ -254,6 +255,7 @@ class DRWR(Loss):
         omega: bool | None = None,
         delta: bool | None = None,
         detach_weights: bool | None = None,
+        sigma: float | None = None,
     ) -> None:
         super().__init__()
         if preset not in PRESETS:
@@ -270,10 +272,13 @@ class DRWR(Loss):
             "omega": omega,
             "delta": delta,
             "detach_weights": detach_weights,
+            "sigma": sigma,
         }
         self.reading = replace(PRESETS[preset], **{k: v for k, v in given.items() if v is not None})
         if self.reading.beta < 0:
             raise ReconlabError(f"DRWR: beta is {self.reading.beta}; expected 0 or more.")
+        if not self.reading.sigma > 0:
+            raise ReconlabError(f"DRWR: sigma is {self.reading.sigma}; expected more than 0.")
         if not (self.reading.unary or self.reading.pairwise):
             raise ReconlabError("DRWR: unary and pairwise are both off; leave one on.")
         self.points, self.resolution, self.reduction = points, resolution, reduction

@@ -13,6 +13,9 @@ from reconlab.threads import parallel_map
 
 __all__ = ["pairwise_repulsion"]
 
+GRID_FROM = 4000
+"""Points with weight from which ``auto`` takes the grid: 2 to 3 times as fast there, 7 to 12 times at 16000."""
+
 
 def pairwise_repulsion(
     points: Tensor,
@@ -21,7 +24,7 @@ def pairwise_repulsion(
     *,
     sigma: float = 1.0,
     squared: bool = False,
-    backend: Literal["auto", "reference", "cpu"] = "auto",
+    backend: Literal["auto", "reference", "cpu", "grid"] = "auto",
 ) -> Tensor:
     r"""``Σ_j Σ_k w_j w_k exp(-d(p_j, p_k) / σ + δ_j)`` of each image, the sum over j of DRWR's Eq. 5.
 
@@ -34,15 +37,18 @@ def pairwise_repulsion(
         bias: ``(M, J)`` exponent bias δ of the row point, or None for 0.
         sigma: Decay length (or its square's unit with ``squared``), positive.
         squared: Use squared distances, a Gaussian with ``exp(-|p - p'|² / σ)``.
-        backend: ``auto`` takes the fused kernel for float32 on the CPU, blocked torch otherwise; ``reference``
-            and ``cpu`` force one. Approximations for many points will be further names here.
+        backend: ``reference`` is blocked torch, ``cpu`` the fused kernel over all pairs, ``grid`` the kernel of
+            O(J) time for distances (not their squares): value within 1e-3 and gradient by the points within
+            1e-2 (rms of the error over rms of the gradient) of the exact ones, mostly 1e-5 and 1e-3; the
+            gradients of weights and bias stay exact, O(J²). ``auto`` takes ``grid`` for images with many
+            weighted points and ``cpu`` for others, both for float32 on the CPU, and ``reference`` otherwise.
 
     Returns:
         ``(M,)``, differentiable once by points, weights and bias. The work for the gradients of weights and
         bias is only done where they are required. An image with a position that is not finite gives NaN.
 
     Raises:
-        ReconlabError: The shapes do not fit, or ``sigma`` is not positive.
+        ReconlabError: The shapes do not fit, ``sigma`` is not positive, or the backend does not take this input.
 
     Examples:
         >>> points = torch.tensor([[[0.0, 0.0], [3.0, 4.0]]])
@@ -74,13 +80,18 @@ class _Repulsion(torch.autograd.Function):
         ctx: Any, points: Tensor, row: Tensor, column: Tensor, sigma: float, squared: bool, backend: str
     ) -> Tensor:
         host = points.device.type == "cpu" and points.dtype == torch.float32
-        if backend == "cpu" and not host:
-            raise ReconlabError("pairwise_repulsion(backend='cpu') takes float32 tensors on the CPU.")
-        if backend not in ("auto", "cpu", "reference"):
-            raise ReconlabError(f"pairwise_repulsion() has the backends auto, cpu and reference, not {backend!r}.")
+        if backend not in ("auto", "cpu", "grid", "reference"):
+            raise ReconlabError(
+                f"pairwise_repulsion() has the backends auto, cpu, grid and reference, not {backend!r}."
+            )
+        if backend in ("cpu", "grid") and not host:
+            raise ReconlabError(f"pairwise_repulsion(backend={backend!r}) takes float32 tensors on the CPU.")
+        if backend == "grid" and squared:
+            raise ReconlabError("pairwise_repulsion(backend='grid') takes distances; use 'cpu' for squared ones.")
         if host and backend != "reference":
             weights_too = bool(ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
-            value, *gradients = _on_cpu(points, row, column, sigma, squared, weights_too)
+            least = {"grid": 0, "auto": GRID_FROM}.get(backend)
+            value, *gradients = _on_cpu(points, row, column, sigma, squared, weights_too, least)
         else:
             from reconlab.kernels.pairwise.reference import repulsion
 
@@ -104,8 +115,9 @@ class _Repulsion(torch.autograd.Function):
 
 
 def _on_cpu(
-    points: Tensor, row: Tensor, column: Tensor, sigma: float, squared: bool, weights_too: bool
+    points: Tensor, row: Tensor, column: Tensor, sigma: float, squared: bool, weights_too: bool, least: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Value and gradients; images with ``least`` weighted points or more by the grid, where it applies."""
     from reconlab.kernels.pairwise import cpu
 
     points, row, column = (x.detach().contiguous() for x in (points, row, column))
@@ -114,13 +126,20 @@ def _on_cpu(
     p, a, b = points.numpy(), row.numpy(), column.numpy()
     gp, ga, gb = by_points.numpy(), by_row.numpy(), by_column.numpy()
     finite = torch.isfinite(points).all(-1).all(-1).tolist()
+    busy = ((row != 0) | (column != 0)).sum(1).tolist()
+    coarse = None
+    if least is not None and not squared and max(busy, default=-1) >= least:
+        from reconlab.kernels.pairwise import grid  # compiled only where it is used
+
+        coarse = grid.repulsion
 
     def one(m: int) -> None:
         if not finite[m]:
             value[m] = torch.nan
             gp[m] = torch.nan
             return
-        value[m] = cpu.repulsion(p[m], a[m], b[m], sigma, squared, gp[m])
+        done = coarse(p[m], a[m], b[m], sigma, gp[m]) if coarse is not None and busy[m] >= (least or 0) else None
+        value[m] = cpu.repulsion(p[m], a[m], b[m], sigma, squared, gp[m]) if done is None else done
         if weights_too:
             cpu.weight_gradients(p[m], a[m], b[m], sigma, squared, ga[m], gb[m])
 

@@ -7,13 +7,19 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from reconlab.errors import ReconlabError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 FIGURES = {
     "drwr-fig3": "DRWR, Fig. 3: points under the binary and under the smooth silhouette loss",
     "drwr-fig5": "DRWR, Fig. 5: points under both of its losses",
+    "drwr-fig9": "DRWR, Figs. 7 and 9: reconstructions of randomly chosen shapes, a row per --checkpoint",
+    "drwr-fig11": "DRWR, Fig. 11: one shape along a training, from --checkpoint files of several steps",
+    "drwr-fig12": "DRWR, Fig. 12: shapes between two images' latent codes, from one --checkpoint",
 }
 
 
@@ -32,6 +38,18 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("figure", metavar="FIGURE", help="one of those below")
     parser.add_argument("--out", required=True, help="the PNG file to write")
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        help="[title=]file, may be repeated; for Fig. 11 also a run directory",
+    )
+    parser.add_argument(
+        "--root", default="data/synth", help="the built dataset whose shapes are shown (Figs. 9, 11, 12)"
+    )
+    parser.add_argument("--category", default="airplane", help="of those shapes")
+    parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="of those shapes")
+    parser.add_argument("--count", type=int, default=8, help="shapes (Fig. 9) or pairs of shapes (Fig. 12)")
     parser.add_argument("--shape", default="chair", help="procedural shape: airplane, car, chair or lamp")
     parser.add_argument("--mesh", help="a mesh file (obj, glb, ply, stl, off) instead")
     parser.add_argument("--seed", type=int, default=0, help="of the procedural shape and of the first points")
@@ -50,17 +68,59 @@ def main(argv: Sequence[str]) -> int:
     check_writable(out)
 
     from reconlab.lab.pictures import save_picture
-    from reconlab.report.drwr_figures import Setting, draw_figure
 
-    keys = ("shape", "seed", "points", "steps", "beta", "azimuth", "elevation")
-    mesh = None if options.mesh is None else Path(options.mesh)
-    picture = draw_figure(name, Setting(mesh=mesh, **{k: getattr(options, k) for k in keys}))
+    if name in ("drwr-fig9", "drwr-fig11", "drwr-fig12"):
+        picture = trained_figure(name, options)
+    else:
+        from reconlab.report.drwr_figures import Setting, draw_figure
+
+        keys = ("shape", "seed", "points", "steps", "beta", "azimuth", "elevation")
+        mesh = None if options.mesh is None else Path(options.mesh)
+        picture = draw_figure(name, Setting(mesh=mesh, **{k: getattr(options, k) for k in keys}))
     try:
         save_picture(picture, out)
     except OSError as error:
         raise ReconlabError(f"Cannot write --out {out}: {error.strerror or error}.") from error
     print(f"picture: {out}")
     return 0
+
+
+def trained_figure(name: str, options: argparse.Namespace) -> Image:
+    """A figure of trained networks.
+
+    Raises:
+        ReconlabError: No checkpoint was given, or the figure takes one only.
+    """
+    from reconlab.report.trained_figures import (
+        Samples,
+        checkpoints_in,
+        interpolation_figure,
+        reconstructions_figure,
+        training_figure,
+    )
+
+    given = [_titled(c) for c in options.checkpoint]
+    if not given:
+        raise ReconlabError(f"figure {name} needs --checkpoint FILE: train a network first (reconlab fit).")
+    if options.count < 1:
+        raise ReconlabError(f"--count is {options.count}; choose at least 1.")
+    samples = Samples(options.root, options.category, options.split, options.seed)
+    if name == "drwr-fig9":
+        return reconstructions_figure(dict(given), samples, options.count)
+    if name == "drwr-fig11":
+        files = [f for _, path in given for f in (checkpoints_in(path) if path.is_dir() else [path])]
+        return training_figure(files, samples)
+    if len(given) > 1:
+        raise ReconlabError(f"figure {name} takes one --checkpoint, not {len(given)}.")
+    return interpolation_figure(given[0][1], samples, options.count)
+
+
+def _titled(argument: str) -> tuple[str, Path]:
+    """``title=file``, or a file, whose name is then the title (it may hold a ``=`` itself)."""
+    title, equals, path = argument.partition("=")
+    if equals and "/" not in title and not Path(argument).exists():
+        return title, Path(path)
+    return Path(argument).stem, Path(argument)
 
 
 def check_writable(path: Path) -> None:

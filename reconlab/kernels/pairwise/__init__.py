@@ -14,7 +14,7 @@ from reconlab.threads import parallel_map
 __all__ = ["pairwise_repulsion"]
 
 GRID_FROM = 4000
-"""Points with weight from which ``auto`` takes the grid: 2 to 3 times as fast there, 7 to 12 times at 16000."""
+"""Points with weight from which ``auto`` takes the grid: 2 to 3 times as fast there, about 8 times at 16000."""
 
 
 def pairwise_repulsion(

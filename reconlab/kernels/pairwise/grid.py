@@ -108,6 +108,7 @@ def _slopes(t):
 
 F1, F2, F3, F5 = "float32[::1]", "float32[:,::1]", "float32[:,:,::1]", "float32[:,:,:,:,::1]"
 I1, I2 = "int32[::1]", "int32[:,::1]"
+D3 = "float64[:,:,::1]"  # potentials: slopes in small cells are small differences of them
 
 
 @numba.njit(f"Tuple(({I2}, {I1}))({F1}, {F1}, int64, int64, int64)", nogil=True, cache=True)
@@ -209,10 +210,10 @@ def gather(cells, x, y, a, b, source):
                             into[w, P * p + q] += part[p, m] * hy[m, q]
 
 
-@numba.njit(f"void({I2}, {F3})", nogil=True, cache=True, fastmath=FAST)
+@numba.njit(f"void({I2}, {D3})", nogil=True, cache=True, fastmath=FAST)
 def descend(cells, target):
     """Potentials of the nodes of every cell are handed down to its children."""
-    part = np.empty((P, P), np.float32)
+    part = np.empty((P, P))
     for n in range(cells.shape[0]):
         for k in range(cells[n, 5], cells[n, 6]):
             hx, hy = HALVES[cells[k, 1] & 1], HALVES[cells[k, 2] & 1]
@@ -228,9 +229,10 @@ def descend(cells, target):
                             target[k, w, P * m + p] += part[m, q] * hy[p, q]
 
 
-@numba.njit(f"float64({I2}, {F1}, {F1}, {F1}, {F1}, {F3}, {F1}, {F1})", nogil=True, cache=True, fastmath=FAST)
+@numba.njit(f"float64({I2}, {F1}, {F1}, {F1}, {F1}, {D3}, {F1}, {F1})", nogil=True, cache=True, fastmath=FAST)
 def read(cells, x, y, a, b, target, gx, gy):
     """The value of the interpolated part; its slopes, per sigma, are written to gx and gy."""
+    ta, tb = np.empty(NODES, np.float32), np.empty(NODES, np.float32)
     total = 0.0
     for n in range(cells.shape[0]):
         c = cells[n]
@@ -238,8 +240,11 @@ def read(cells, x, y, a, b, target, gx, gy):
             continue
         inverse = np.float32(2.0 ** (1 - c[0]))
         cx, cy = np.float32(2 * c[1] + 1), np.float32(2 * c[2] + 1)
-        ta, tb = target[n, 0], target[n, 1]
-        s = np.float32(0)
+        level = target[n, 1, NODES // 2]  # polynomials reproduce constants: what is left is small
+        for i in range(NODES):
+            ta[i] = target[n, 0, i] - target[n, 0, NODES // 2]
+            tb[i] = target[n, 1, i] - level
+        s = 0.0
         for j in range(c[3], c[4]):
             u, v = inverse * x[j] - cx, inverse * y[j] - cy
             wx, wy = _weights(u), _weights(v)
@@ -256,7 +261,7 @@ def read(cells, x, y, a, b, target, gx, gy):
                 value += wx[p] * own
                 dx += sx[p] * both
                 dy += wx[p] * slope
-            s += aj * value
+            s += aj * (level + value)
             gx[j] = inverse * dx
             gy[j] = inverse * dy
         total += s
@@ -297,7 +302,7 @@ def _point_and_nodes(x, y, source, target, xj, yj, aj, bj, scale):
 
 
 @numba.njit(
-    f"Tuple((float64, {I1}, {I2}))({I2}, {F3}, {F5}, {F1}, {F1}, {F1}, {F1}, {F3}, {F3}, {F1}, {F1})",
+    f"Tuple((float64, {I1}, {I2}))({I2}, {F3}, {F5}, {F1}, {F1}, {F1}, {F1}, {F3}, {D3}, {F1}, {F1})",
     nogil=True,
     cache=True,
     fastmath=FAST,
@@ -486,7 +491,7 @@ def repulsion(
     keep, ox, oy = keep[order], ox[order], oy[order]
     a, b = row[keep], column[keep]
     source = np.zeros((len(cells), 2, NODES), np.float32)
-    target = np.zeros_like(source)
+    target = np.zeros(source.shape)
     gx, gy = np.zeros_like(x), np.zeros_like(x)
     fx, fy = np.zeros_like(x), np.zeros_like(x)
     gather(cells, x, y, a, b, source)

@@ -182,7 +182,7 @@ def main(command: str, argv: Sequence[str]) -> int:
         ReconlabError: A mistake in config, data or checkpoint.
         KeyboardInterrupt: After Ctrl-C, once the interrupted state has been saved.
     """
-    arguments = with_run_config(list(argv))
+    arguments = options_last(with_run_config(list(argv)))
     files = check_yaml(arguments)
     quieten()
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -267,6 +267,25 @@ def with_run_config(argv: list[str]) -> list[str]:
                 return ["--config", str(config), *argv]
             raise ReconlabError(f"No --config was given and {config} does not exist beside the checkpoint {path}.")
     return argv
+
+
+def options_last(argv: list[str]) -> list[str]:
+    """``--ckpt_path`` after every ``--config``: a saved config says ``ckpt_path: null``, and the last one counts.
+
+    Example:
+        >>> options_last(["--ckpt_path", "a.ckpt", "--config", "b.yaml"])
+        ['--config', 'b.yaml', '--ckpt_path', 'a.ckpt']
+    """
+    kept, moved = [], []
+    rest = iter(argv)
+    for argument in rest:
+        if argument == "--ckpt_path":
+            moved += [argument, *([value] if (value := next(rest, None)) is not None else [])]
+        elif argument.startswith("--ckpt_path="):
+            moved.append(argument)
+        else:
+            kept.append(argument)
+    return kept + moved
 
 
 def quieten() -> None:

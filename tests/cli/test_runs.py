@@ -64,6 +64,16 @@ def test_checkpoint_brings_its_config_to_test(trained, tmp_path):
     assert len(trimesh.load_mesh(meshes[0]).faces) == 25 * 9 * 2
 
 
+def test_a_checkpoint_is_loaded_whatever_the_order_of_the_options(trained, tmp_path):
+    # The run's own config says ``ckpt_path: null``; given last, it must not undo the option.
+    found = []
+    for name, order in (("before", 1), ("after", -1)):
+        given = [f"--config={trained}/config.yaml", f"--ckpt_path={trained}/checkpoints/last.ckpt"][::order]
+        assert main(["test", *given, f"--out={tmp_path}", f"--name={name}", "--save_meshes=false"]) == 0
+        found.append(json.loads((tmp_path / name / "000" / "run.json").read_text())["metrics"])
+    assert found[0] == found[1]
+
+
 def test_two_processes_judge_every_sample_once(trained, data, options, tmp_path):
     # 3 test samples in each of 2 categories, of which limit_test_batches must not hide any: 6 on 2 ranks in
     # batches of 2 gives shards of 3. The same checkpoint on one process must give the same means.

@@ -88,6 +88,7 @@ def cells() -> list[Cell]:
         "views3": ("--data.views=3",),
         "no_omega_equal": (f"{DRWR}omega=false", f"{DRWR}beta={beta * EQUAL['no_omega']:.3f}"),
         "no_delta_equal": (f"{DRWR}delta=false", f"{DRWR}beta={beta * EQUAL['no_delta']:.3f}"),
+        "sigma_half": (f"{DRWR}sigma=0.5", f"{DRWR}beta=1.2"),
         "area_scaled": (f"{DRWR}area_scaled=true", f"{DRWR}beta=1.0"),
     }
     for seed in SEEDS:

@@ -56,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--points", type=int, default=1000, help="points of the cloud")
     parser.add_argument("--steps", type=int, default=300, help="optimisation steps")
     parser.add_argument("--beta", type=float, default=1.0, help="weight of the repulsion (Fig. 5)")
+    parser.add_argument("--sigma", type=float, default=0.5, help="reach of the repulsion in 1/32 of the image (Fig. 5)")
     parser.add_argument("--azimuth", type=float, default=35.0, help="of the camera, in degrees")
     parser.add_argument("--elevation", type=float, default=20.0, help="of the camera, in degrees")
     options = parser.parse_args(argv)
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         from reconlab.report.drwr_figures import Setting, draw_figure
 
-        keys = ("shape", "seed", "points", "steps", "beta", "azimuth", "elevation")
+        keys = ("shape", "seed", "points", "steps", "beta", "sigma", "azimuth", "elevation")
         mesh = None if options.mesh is None else Path(options.mesh)
         picture = draw_figure(name, Setting(mesh=mesh, **{k: getattr(options, k) for k in keys}))
     try:

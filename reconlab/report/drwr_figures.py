@@ -37,6 +37,7 @@ class Setting:
         steps: Adam steps, the rate falling from 1e-2 to 2e-4 by a cosine.
         resolution: Side of the silhouette as the loss sees it.
         beta: Weight of the repulsion.
+        sigma: Its reach, in 1/32 of the image side; half of the preset spreads a free cloud more evenly.
         azimuth: Of the DPC camera, in degrees.
         elevation: Of the DPC camera, in degrees.
 
@@ -51,6 +52,7 @@ class Setting:
     steps: int = 300
     resolution: int = 64
     beta: float = 1.0
+    sigma: float = 0.5
     azimuth: float = 35.0
     elevation: float = 20.0
 
@@ -200,7 +202,7 @@ def draw_figure(name: Figure, setting: Setting) -> Image.Image:
         rows[0].append(cloud("(c) after the pixel loss, Eq. 2", "silhouette", binary))
         rows[1].append(cloud("(f) after the smooth loss, Eq. 4", "field", l1))
     else:
-        both = Reading(beta=setting.beta)
+        both = Reading(beta=setting.beta, sigma=setting.sigma)
         rows = [
             [bare("silhouette", "silhouette"), cloud("before", "silhouette")],
             [cloud("smooth loss alone, Eq. 4", "silhouette", l1), cloud("both losses, Eq. 6", "silhouette", both)],

@@ -39,9 +39,10 @@ def pairwise_repulsion(
         squared: Use squared distances, a Gaussian with ``exp(-|p - p'|² / σ)``.
         backend: ``reference`` is blocked torch, ``cpu`` the fused kernel over all pairs, ``grid`` the kernel of
             O(J) time for distances (not their squares): value within 1e-3 and gradient by the points within
-            1e-2 (rms of the error over rms of the gradient) of the exact ones, mostly 1e-5 and 1e-3; the
-            gradients of weights and bias stay exact, O(J²). ``auto`` takes ``grid`` for images with many
-            weighted points and ``cpu`` for others, both for float32 on the CPU, and ``reference`` otherwise.
+            1e-2 (rms of the error over rms of the gradient; 2e-2 for points on a thin line) of the exact ones,
+            mostly 1e-5 and 1e-3; the gradients of weights and bias stay exact, O(J²). ``auto`` takes ``grid``
+            for images with many weighted points and ``cpu`` for others, both for float32 on the CPU, and
+            ``reference`` otherwise.
 
     Returns:
         ``(M,)``, differentiable once by points, weights and bias. The work for the gradients of weights and

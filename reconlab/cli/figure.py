@@ -56,7 +56,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--points", type=int, default=1000, help="points of the cloud")
     parser.add_argument("--steps", type=int, default=300, help="optimisation steps")
     parser.add_argument("--beta", type=float, default=1.0, help="weight of the repulsion (Fig. 5)")
-    parser.add_argument("--sigma", type=float, default=0.5, help="reach of the repulsion in 1/32 of the image (Fig. 5)")
+    parser.add_argument(
+        "--sigma", type=float, default=0.5, help="reach of the repulsion in 1/32 of the image (Fig. 5)"
+    )
     parser.add_argument("--azimuth", type=float, default=35.0, help="of the camera, in degrees")
     parser.add_argument("--elevation", type=float, default=20.0, help="of the camera, in degrees")
     options = parser.parse_args(argv)

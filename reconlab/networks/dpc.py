@@ -40,7 +40,7 @@ class ScaledPoints(PointCloud):
 
 
 class SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's ``SAME``: at stride 2 an even image gets more zeros below and to the right."""
+    """Convolution padded as TensorFlow's ``SAME``: at stride 2 an even image gets more zeros below and right."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
         super().__init__(inputs, outputs, kernel, stride)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import sys
@@ -102,6 +103,14 @@ def cells() -> list[Cell]:
     # Fig. 6: neither weight nor bias.
     plain = (f"{DRWR}omega=false", f"{DRWR}delta=false", f"{DRWR}beta={beta}")
     made.append(Cell("fig6", "airplane", "no_structure", 0, drwr, plain))
+
+    # Figs. 7, 9 and 11: more points; and one training of which states are kept.
+    weight = f"{DRWR}beta={beta}"
+    made.append(Cell("fig9", "airplane", "points8000", 0, "dpc_drwr_64.yaml", (weight,), 600, keep=True))
+    made.append(Cell("fig9", "airplane", "points16000", 0, "dpc_drwr_128.yaml", (weight,), 400, keep=True))
+    states = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=100")
+    states += ("--trainer.callbacks.save_top_k=-1", f"--trainer.callbacks.dirpath={RUNS / 'fig11' / 'states'}")
+    made.append(Cell("fig11", "airplane", "full", 0, drwr, (weight, *states), keep=True))
 
     # Table 1 at 2000 points: every system with its own network, silhouettes of 32 pixels, equal steps of 4 shapes.
     point = ("--data.batch_size=4", "--data.views=4")
@@ -211,7 +220,8 @@ def judge(network: Network, category: str, split: str) -> dict[str, float]:
 
 def collect(out: Path) -> None:
     """All finished cells, with means and standard deviations over seeds."""
-    found = [json.loads(p.read_text()) for p in sorted(RUNS.glob("**/cell.json"))]
+    texts = [p.read_text() for p in sorted(RUNS.glob("**/cell.json"))]
+    found = [json.loads(re.sub(r"--config=[^\"]*/configs/", "--config=configs/", text)) for text in texts]
     rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for cell in found:
         rows.setdefault((cell["experiment"], cell["category"], cell["row"]), []).append(cell)

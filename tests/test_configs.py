@@ -9,7 +9,13 @@ from reconlab.cli.__main__ import main
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(p.name for p in CONFIGS.glob("*.yaml") if "class_path" in p.read_text())
-OVERLAYS = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if "class_path" not in p.read_text())
+PROFILES = CONFIGS / "profiles"
+OVERLAYS = sorted(
+    str(p.relative_to(CONFIGS))
+    for p in CONFIGS.rglob("*.yaml")
+    if p.parent == PROFILES or "class_path" not in p.read_text()
+)
+OWN = {"profiles/drwr_paper.yaml", "profiles/dpc_paper.yaml", "profiles/dpc_data.yaml"}  # tested below
 ABLATIONS = {  # DRWR's Table 4: what each overlay changes of the reading
     "l1": {"pairwise": False},
     "l2": {"unary": False},
@@ -49,7 +55,7 @@ def test_experiments(experiment, instantiate):
     assert cli.model.needs <= cli.datamodule.needs
 
 
-@pytest.mark.parametrize("overlay", [o for o in OVERLAYS if not o.startswith("drwr_table4/")])
+@pytest.mark.parametrize("overlay", [o for o in OVERLAYS if o not in OWN and not o.startswith("drwr_table4/")])
 def test_overlays_go_on_top_of_an_experiment(overlay, instantiate):
     cli = instantiate("atlasnet_drkfs.yaml", overlay)
     assert cli.model.network.decoder.patches == 25
@@ -65,6 +71,32 @@ def test_table_4_changes_one_thing(row, instantiate):
     cli = instantiate("dpc_drwr_32.yaml", f"drwr_table4/{row}.yaml")
     assert replace(full.model.loss.reading, **ABLATIONS[row]) == cli.model.loss.reading
     assert cli.datamodule.views == {"views2": 2, "views3": 3}.get(row, 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "profile", "steps"),
+    [
+        ("dpc_drwr_32.yaml", "drwr_paper", 100_000),
+        ("dpc_drwr_128.yaml", "drwr_paper", 100_000),
+        ("dpc_dpc_32.yaml", "dpc_paper", 600_000),
+        ("dpcv_32.yaml", "dpc_paper", 600_000),
+    ],
+)
+def test_the_papers_schedules(config, profile, steps, instantiate):
+    cli = instantiate(config, f"profiles/{profile}.yaml")
+    assert cli.trainer.max_steps == steps
+    assert (cli.datamodule.batch_size, cli.datamodule.views, cli.datamodule.image_size) == (4, 4, 128)
+    assert cli.model.lr == (3e-4 if config.startswith("dpcv") else 1e-4)
+
+
+@pytest.mark.parametrize(
+    "config", ["dpc_drwr_64.yaml", "dpc_dpc_32.yaml", "dpcv_32.yaml", "cap.yaml", "drc.yaml", "ptn.yaml"]
+)
+def test_published_data_are_judged_by_points_alone(config, instantiate):
+    cli = instantiate(config, "profiles/dpc_data.yaml")
+    assert set(cli.model.metric_items()) == {"cd", "nox"}
+    assert cli.datamodule.needs_of("test") <= {"images", "cameras", "surface"}
+    assert cli.datamodule.needs_of("train") == {"images", "views"}
 
 
 def test_paper_profile_restores_the_papers_sizes(instantiate):

@@ -109,6 +109,9 @@ def trained_figure(name: str, options: argparse.Namespace) -> Image:
         raise ReconlabError(f"--count is {options.count}; choose at least 1.")
     samples = Samples(options.root, options.category, options.split, options.seed)
     if name == "drwr-fig9":
+        titles = [title for title, _ in given]
+        if len(set(titles)) < len(titles):
+            raise ReconlabError(f"--checkpoint: two rows are called {titles[-1]!r}; say title=file for each.")
         return reconstructions_figure(dict(given), samples, options.count)
     if name == "drwr-fig11":
         files = [f for _, path in given for f in (checkpoints_in(path) if path.is_dir() else [path])]

@@ -223,8 +223,14 @@ class ShapeDataset(Dataset[dict[str, Any]]):
 
 
 def choose(available: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """``count`` indices below ``available``: without repetition if there are enough."""
-    return rng.choice(available, count, replace=count > available)
+    """``count`` indices below ``available``: without repetition if there are enough, else each about equally often.
+
+    So a count above a cloud's size takes all of its points.
+    """
+    if count <= available:
+        return rng.choice(available, count, replace=False)
+    whole = np.tile(np.arange(available), count // available)
+    return np.concatenate([whole, rng.choice(available, count - len(whole), replace=False)])
 
 
 def resize(rgba: np.ndarray, size: int | None) -> Tensor:

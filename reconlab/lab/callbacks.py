@@ -84,9 +84,9 @@ def sample_batch(trainer: pl.Trainer, samples: int) -> Batch | None:
         seen.add(item.folder)
         rank[item.category] = rank.get(item.category, -1) + 1
         order.append((rank[item.category], index))
-    needs = data.needs | {"images", "mesh"}
+    needs = data.needs_of("val") | {"images", "mesh"}
     if missing_files(dataset.items, needs) is not None:
-        needs = data.needs | {"images"}
+        needs = data.needs_of("val") | {"images"}
     shown = ShapeDataset(dataset.items, replace(dataset.loading, needs=needs), 0)
     return collate([shown[index] for _, index in sorted(order)[:samples]])
 

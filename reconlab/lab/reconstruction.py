@@ -96,9 +96,10 @@ class Reconstruction(pl.LightningModule):
         return {k: m for k, m in self.metrics.items() if isinstance(m, Metric)}
 
     def declare(self, data: ReconstructionData) -> None:
-        """Tell the data what each part reads: metrics in val and test only, all others everywhere."""
+        """Tell the data what each part reads: the loss in training, metrics in val and test, the network in all."""
         for who, part in self.parts().items():
-            data.require(part.needs, who, ("val", "test") if isinstance(part, Metric) else SPLITS)
+            where = ("val", "test") if isinstance(part, Metric) else ("train",) if isinstance(part, Loss) else SPLITS
+            data.require(part.needs, who, where)
 
     def forward(self, images: Tensor) -> Shape:
         """``(B, 3, H, W)`` images in [0, 1] to shapes."""
@@ -186,8 +187,11 @@ class Reconstruction(pl.LightningModule):
             optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=0.9)
         else:
             kind = torch.optim.AdamW if self.optimizer_name == "adamw" else torch.optim.Adam
-            # AdamW's own default is not 0. Fused: the same formula in one pass over memory.
-            optimizer = kind(groups, lr=self.lr, betas=self.betas, weight_decay=0.0, fused=True)
+            # Fused: the same formula in one pass over memory; a gradient scaler cannot clip in front of it.
+            clipped = self.gradient_norm or getattr(self._trainer, "gradient_clip_val", None)
+            fused = not (clipped and "mixed" in str(getattr(self._trainer, "precision", "")))
+            # AdamW's own default is not 0.
+            optimizer = kind(groups, lr=self.lr, betas=self.betas, weight_decay=0.0, fused=fused)
         if not self.milestones:
             return optimizer
         total = max(self._total_steps(), 1)

@@ -9,30 +9,11 @@ from torch import Tensor
 
 from reconlab.batch import Batch
 from reconlab.errors import ReconlabError
+from reconlab.kernels.voxelize import occupied_cells
 from reconlab.metrics.base import Metric, sample_generator
 from reconlab.metrics.iou import voxel_iou
 from reconlab.metrics.protocol import Protocol
 from reconlab.shapes import ImplicitField, PointCloud, Shape, VoxelGrid
-
-
-def occupied_cells(points: Tensor, resolution: int) -> Tensor:
-    """Cells of the cube [-0.5, 0.5]³ that hold a point; points outside, or not finite, mark none.
-
-    Args:
-        points: ``(B, N, 3)``.
-        resolution: ``D``.
-
-    Returns:
-        ``(B, D, D, D)`` bool, indexed [x, y, z].
-    """
-    cells = torch.zeros(points.shape[0], resolution**3, dtype=torch.bool, device=points.device)
-    position = (points.detach() + 0.5) * resolution
-    inside = ((position >= 0) & (position < resolution)).all(-1)
-    index = position.nan_to_num(0).long().clamp(0, resolution - 1)
-    flat = (index[..., 0] * resolution + index[..., 1]) * resolution + index[..., 2]
-    sample = torch.arange(len(points), device=points.device).unsqueeze(1).expand_as(flat)
-    cells[sample[inside], flat[inside]] = True
-    return cells.reshape(len(points), *(resolution,) * 3)
 
 
 def fill_between(cells: Tensor) -> Tensor:
@@ -62,8 +43,8 @@ class PointIoU(Metric):
 
     DRWR's paper states no rule. Ours: a cell of the cube [-0.5, 0.5]³ is occupied if it holds a point; then
     :func:`fill_between`. Beside it ``point_iou_unfilled``, without the filling, and the sanity row
-    ``point_iou_truth``: as many points of the true surface through the same rule. That is what a perfect
-    reconstruction of the surface would score.
+    ``point_iou_truth``: as many points of the true surface through the same rule (at most ``data.points``). That is
+    what a perfect reconstruction of the surface would score.
 
     Args:
         resolution: Cells along each axis; the dataset's grids must have it.
@@ -93,7 +74,9 @@ class PointIoU(Metric):
             source="this project's rule for DRWR (2020), Table 2, which states none",
         )
         unfilled = replace(iou, name="point_iou_unfilled", formula="the same; P: cells with a point")
-        truth = replace(iou, name="point_iou_truth", formula="the same; P: as many points of the true surface")
+        truth = replace(
+            iou, name="point_iou_truth", formula="the same; P: as many of the loaded points of the true surface"
+        )
         super().__init__({p.name: p for p in (iou, unfilled, truth)})
         self.resolution, self.points, self.seed = resolution, points, seed
 

@@ -10,6 +10,7 @@ from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.dpc import SameConv, cut_normal_, he_
+from reconlab.networks.resize import to_side
 from reconlab.shapes import PointCloud
 
 SIDE = 64
@@ -76,11 +77,7 @@ class CAPNet(Network):
         Raises:
             ReconlabError: The images are no RGB pictures.
         """
-        if images.dim() != 4 or images.shape[1] != 3:
-            raise ReconlabError(f"CAPNet takes images (B, 3, H, W), not {tuple(images.shape)}.")
-        if images.shape[-2:] != (SIDE, SIDE):
-            images = F.interpolate(images, size=(SIDE, SIDE), mode="area")
-        x = images - 1
+        x = to_side(images, SIDE, "CAPNet") - 1
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
         x = x.flatten(1)

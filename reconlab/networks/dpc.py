@@ -135,8 +135,8 @@ class DPC(Network):
     Args:
         points: ``J``.
         image_size: Side of the input image, a power of two.
-        occupancy_scale: Predict the scale that DPC's renderer learns (1025 parameters more); other losses have
-            no use for it.
+        occupancy_scale: Predict the scale that DPC's renderer learns (1025 parameters more). Leave it off for
+            other losses: they give it no gradient, which training on several processes refuses.
     """
 
     def __init__(self, points: int = 2000, image_size: int = 128, occupancy_scale: bool = False) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.dpc import SameConv
+from reconlab.networks.resize import to_side
 from reconlab.renderers.pseudo_depth import DISTANCE, FIXED_VIEWS, fixed_views, from_view
 from reconlab.shapes import PointCloud
 
@@ -149,10 +149,11 @@ class EPCGNet(Network):
         Raises:
             ReconlabError: The images are no RGB pictures.
         """
-        if images.dim() != 4 or images.shape[1] != 3:
-            raise ReconlabError(f"EPCGNet takes images (B, 3, H, W), not {tuple(images.shape)}.")
-        if images.shape[-2:] != (SIDE, SIDE):
-            images = F.interpolate(images, size=(SIDE, SIDE), mode="area")
+        if self.training and len(images) == 1 and any(isinstance(m, nn.BatchNorm1d) for m in self.modules()):
+            raise ReconlabError(
+                "EPCGNet cannot normalise one image by batch: set norm: group, or a larger batch_size."
+            )
+        images = to_side(images, SIDE, "EPCGNet")
         out = self.decoder(self.encoder(images)).unflatten(1, (FIXED_VIEWS, 4))
         return fuse(out[:, :, :3] + self.position, out[:, :, 3] + self.logit, self.points)
 

@@ -40,6 +40,10 @@ class Samples:
     split: str = "test"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ReconlabError(f"--seed is {self.seed}; expected 0 or more.")
+
     def choose(self, count: int, image_size: int) -> Batch:
         """``count`` random shapes seen from their first view at ``image_size`` pixels, with four silhouettes.
 

@@ -75,17 +75,9 @@ class PointCloud(Shape):
 
     def voxels(self, resolution: int = 32) -> VoxelGrid:
         """Cells that hold a point, and the cells that they enclose. Not differentiable."""
-        from reconlab.kernels.voxelize import fill_enclosed
+        from reconlab.kernels.voxelize import fill_enclosed, occupied_cells
 
-        cells = torch.zeros(len(self), resolution**3, dtype=torch.bool, device=self.device)
-        position = (self.positions.detach() + 0.5) * resolution
-        # NaN compares false: points that are not finite or lie outside the cube mark nothing.
-        inside = ((position >= 0) & (position < resolution)).all(-1)
-        index = position.nan_to_num(0).long().clamp(0, resolution - 1)
-        flat = (index[..., 0] * resolution + index[..., 1]) * resolution + index[..., 2]
-        sample = torch.arange(len(self), device=self.device).unsqueeze(1).expand_as(flat)
-        cells[sample[inside], flat[inside]] = True
-        return VoxelGrid(fill_enclosed(cells.reshape(len(self), *(resolution,) * 3)).float())
+        return VoxelGrid(fill_enclosed(occupied_cells(self.positions, resolution)).float())
 
     def _choose(self, n: int | None, generator: torch.Generator | None) -> Tensor | None:
         total = self.positions.shape[1]

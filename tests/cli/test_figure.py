@@ -131,6 +131,10 @@ def test_figures_name_a_wrong_checkpoint_or_too_few_shapes(dpc_run, trained, dat
     elsewhere = [f"--root={tmp_path}/nowhere", f"--out={tmp_path / 'x.png'}"]
     assert main(["figure", "drwr-fig9", f"--checkpoint={last}", *elsewhere]) == 2
     assert "nowhere" in one_sentence(capsys)
+    assert main(["figure", "drwr-fig9", f"--checkpoint={last}", f"--checkpoint={last}", "--count=1", *common]) == 2
+    assert "two rows are called 'last'" in one_sentence(capsys)
+    assert main(["figure", "drwr-fig9", f"--checkpoint={last}", "--seed=-1", *common]) == 2
+    assert "--seed is -1" in one_sentence(capsys)
     assert main(["figure", "drwr-fig9", f"--checkpoint=ours={last}", "--count=50", *common]) == 2
     assert "50 shapes" in one_sentence(capsys)
     assert main(["figure", "drwr-fig9", f"--checkpoint=ours={tmp_path}/none.ckpt", "--count=1", *common]) == 2

@@ -197,6 +197,10 @@ def test_hidden_colour_does_not_bleed() -> None:
     assert torch.allclose(image[:, 1, 0], torch.tensor([1.0, 0.9, 0.9]), atol=0.2)
     assert image[1].max() <= 1
     assert choose(5, 5, np.random.default_rng(0)).tolist() != choose(5, 5, np.random.default_rng(1)).tolist()
+    assert len(set(choose(9, 5, np.random.default_rng(0)).tolist())) == 5
+    # More than there are: every one, about equally often.
+    assert np.bincount(choose(5, 13, np.random.default_rng(0))).tolist().count(3) == 3
+    assert np.bincount(choose(5, 13, np.random.default_rng(0))).min() == 2
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,23 @@ def test_optimisers_take_trainable_parameters_only(name, kind):
     assert given == {id(p) for p in network.encoder.parameters()}
 
 
+def test_weight_decay_spares_biases():
+    network = small()
+    groups = Reconstruction(network, Chamfer(), {}, weight_decay=0.1).configure_optimizers().param_groups
+    for group in groups:
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] == 0.1}
+    assert sum(len(g["params"]) for g in groups) == len(list(network.parameters()))
+
+
+def test_mixed_precision_with_clipping(tmp_path, module):
+    # Lightning refuses to clip in front of a fused optimiser under mixed precision.
+    model = Reconstruction(small(), Chamfer(points=50), {}, gradient_norm=1.0)
+    before = [p.detach().clone() for p in model.network.parameters()]
+    connect(model, module)
+    trainer(tmp_path, max_steps=1, precision="bf16-mixed", limit_val_batches=0).fit(model, module)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True))
+
+
 def test_settings_that_cannot_train():
     with pytest.raises(ReconlabError, match=r"model\.lr is 0"):
         Reconstruction(small(), Chamfer(), {}, lr=0)

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from reconlab.batch import Batch
 from reconlab.errors import ReconlabError
+from reconlab.kernels.voxelize import occupied_cells
 from reconlab.metrics import PointIoU
-from reconlab.metrics.point_iou import fill_between, occupied_cells
+from reconlab.metrics.point_iou import fill_between
 from reconlab.shapes import Mesh, PointCloud
 
 

@@ -110,7 +110,7 @@ def test_mistakes_are_named():
         EPCGNet(size=8, points=0)
     with pytest.raises(ReconlabError, match="norm is 'layer'"):
         EPCGNet(size=8, norm="layer")
-    with pytest.raises(ReconlabError, match=r"images \(B, 3, H, W\)"):
+    with pytest.raises(ReconlabError, match=r"images \(B, 3, S, S\)"):
         EPCGNet(size=8)(torch.rand(3, 64, 64))
 
 
@@ -141,3 +141,11 @@ def test_overfits_one_shape_and_the_second_stage_keeps_it():
     assert distance.mean() < 0.045  # 0.25 untrained
     novel = train(EPCG("novel", views_per_step=2, pool=2), 6, 1e-5)
     assert novel[-1]["loss"] < novel[0]["loss"]
+
+
+def test_one_image_cannot_be_normalised_by_batch() -> None:
+    network = EPCGNet(size=32, norm="batch")
+    with pytest.raises(ReconlabError, match="norm: group"):
+        network(torch.rand(1, 3, 64, 64))
+    with pytest.raises(ReconlabError, match="square images"):
+        network(torch.rand(2, 3, 64, 32))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reconlab.errors import ReconlabError
 
-__all__ = ["fill_enclosed", "triangles_to_cells"]
+__all__ = ["fill_enclosed", "occupied_cells", "triangles_to_cells"]
 
 SHRINK = 1.0 - 1e-6
 """Corners are scaled by this about the origin first, so that a face lying exactly on a cell boundary marks the
@@ -83,3 +83,23 @@ def fill_enclosed(cells: Tensor) -> Tensor:
     filled = [torch.from_numpy(binary_fill_holes(g)) for g in grids]
     stacked = torch.stack(filled) if filled else torch.zeros(grids.shape, dtype=torch.bool)
     return stacked.reshape(cells.shape).to(cells.device)
+
+
+def occupied_cells(points: Tensor, resolution: int) -> Tensor:
+    """Cells of the cube [-0.5, 0.5]³ that hold a point; points outside, or not finite, mark none.
+
+    Args:
+        points: ``(B, N, 3)``.
+        resolution: ``D``.
+
+    Returns:
+        ``(B, D, D, D)`` bool, indexed [x, y, z].
+    """
+    cells = torch.zeros(points.shape[0], resolution**3, dtype=torch.bool, device=points.device)
+    position = (points.detach() + 0.5) * resolution
+    inside = ((position >= 0) & (position < resolution)).all(-1)
+    index = position.nan_to_num(0).long().clamp(0, resolution - 1)
+    flat = (index[..., 0] * resolution + index[..., 1]) * resolution + index[..., 2]
+    sample = torch.arange(len(points), device=points.device).unsqueeze(1).expand_as(flat)
+    cells[sample[inside], flat[inside]] = True
+    return cells.reshape(len(points), *(resolution,) * 3)

@@ -25,8 +25,8 @@ NAMES = {
     "full": "full (I = 4)", "l1": "l1", "l2": "l2", "pixel_l2": "pixel + l2", "no_omega": "no ω", "no_delta": "no δ",
     "views2": "I = 2", "views3": "I = 3",
     "no_omega_equal": "no ω, equal force", "no_delta_equal": "no δ, equal force",
-    "area_scaled": "β by area", "sigma_half": "σ = ½, β = 1.2", "no_structure": "no ω, no δ",
-    "drwr": "DRWR", "drwr_area": "DRWR, β by area", "dpc": "DPC", "cap": "CAP", "dpcv": "DPC-V (ours)", "drc": "DRC",
+    "area_scaled": "β by area", "sigma_half": "σ = ½", "no_structure": "no ω, no δ",
+    "drwr": "DRWR", "drwr_area": "DRWR, β by area", "dpc": "DPC", "dpc_time": "DPC, DRWR's time", "cap": "CAP", "dpcv": "DPC-V (ours)", "drc": "DRC",
 }  # fmt: skip
 COLUMNS = {
     "dpc_cd": "CD", "dpc_cd_best_view": "best view", "dpc_precision": "pred→gt", "dpc_coverage": "gt→pred",

@@ -1,4 +1,4 @@
-"""DRWR: the repulsion kernel (value and gradient) against torch, and one whole loss step."""
+"""DRWR: the repulsion kernels (value and gradient) against torch and each other, and one whole loss step."""
 
 from __future__ import annotations
 
@@ -18,6 +18,26 @@ def autograd(points: Tensor, weights: Tensor, bias: Tensor) -> None:
     """The plain torch way, an image at a time: all pairs, then autograd."""
     for p, w, b in zip(points, weights, bias, strict=True):
         (w[:, None] * w * torch.exp(b[:, None] - torch.cdist(p, p))).sum().backward()
+
+
+def grid(count: int, g: torch.Generator, rounds: int) -> dict[str, Any]:
+    """The O(J) kernel against all pairs, on points spread over a disc of 8 % of the image, with its error."""
+    angle, radius = 6.2832 * torch.rand(count, generator=g), 5 * torch.rand(count, generator=g).sqrt()
+    points = 16 + torch.stack([radius * angle.cos(), radius * angle.sin()], 1)[None]
+    weights, bias = torch.rand(1, count, generator=g), torch.rand(1, count, generator=g)
+
+    def run(backend: str) -> tuple[Tensor, Tensor]:
+        p = points.clone().requires_grad_()
+        value = pairwise_repulsion(p, weights, bias, backend=backend)  # type: ignore[arg-type]
+        return value, torch.autograd.grad(value.sum(), p)[0]
+
+    (value, gradient), (exact, true) = run("grid"), run("cpu")
+    contestants: dict[str, Callable[[], Any]] = {"grid": lambda: run("grid"), "all pairs": lambda: run("cpu")}
+    record = show(f"repulsion in a disc, {count} points, value and gradient", measure(contestants, rounds))
+    error = (gradient - true).square().mean().sqrt() / true.square().mean().sqrt()
+    record |= {"value_error": ((value - exact) / exact).abs().item(), "gradient_error_rms": error.item()}
+    print(f"  error of the value {record['value_error']:.1e}, of the gradient {record['gradient_error_rms']:.1e}")
+    return record
 
 
 def main() -> None:
@@ -44,6 +64,9 @@ def main() -> None:
         records.append(show(f"repulsion, {images} images of {count} points, value and gradient", seconds))
         records[-1]["ns_per_pair"] = 1e9 * seconds["kernel"] / (images * count**2)
         print(f"  kernel: {records[-1]['ns_per_pair']:.3f} ns a pair")
+
+    for count in (2000, 4000, 8000, 16000):
+        records.append(grid(count, g, options.rounds if count < 8000 else min(options.rounds, 2)))
 
     cameras = dpc_cameras(22.5 * torch.arange(16), 0.0).reshape(4, 4)
     masks = torch.zeros(4, 4, 128, 128)

@@ -223,7 +223,7 @@ class DRWR(Loss):
         preset: ``reconlab``, ``paper`` (literal; it does not converge) or ``released`` (the published code's
             constants).
         reduction: ``subsample`` or ``area``.
-        beta: Weight of the repulsion; 0.6 was best for airplanes and cars, about 1.5 for chairs.
+        beta: Weight of the repulsion; 0.6 was best for airplanes, 1.5 for chairs and cars (results/drwr.md).
         area_scaled: Scale ``beta`` by each view's foreground area.
         field: Field of the unary term.
         off_image: Treatment of projections outside the image.

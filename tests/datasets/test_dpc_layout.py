@@ -1,7 +1,8 @@
-"""DPC's layout becomes a dataset; what is wrong with it is named."""
+"""DPC's layout becomes a dataset; what is wrong with it is named. The tree is written by the formulas of DPC's own files."""
 
 from __future__ import annotations
 
+import csv
 import math
 import shutil
 from collections.abc import Callable
@@ -33,9 +34,6 @@ MODELS = {
     "03001627": {"train": ["chair_a", "chair_b"], "val": ["chair_c"], "test": ["chair_d"]},
 }
 WORDS = {"02691156": "airplane", "03001627": "chair"}
-
-
-# A tree in DPC's layout, by the formulas of its own files rather than by this project's converters.
 
 
 def blender_position(azimuth: float, elevation: float, distance: float = 2.0) -> np.ndarray:
@@ -254,20 +252,12 @@ def _lose(pattern: str) -> Damage:
     return lambda folder, _: [p.unlink() for p in folder.glob(pattern)]
 
 
-def _cut(folder: Path, _: Path) -> None:
-    (folder / "render_1.png").write_bytes((folder / "render_1.png").read_bytes()[:200])
-
-
-def _hdf5(_: Path, cloud: Path) -> None:
-    cloud.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" * 64)
-
-
-def _junk(folder: Path, _: Path) -> None:
-    (folder / "camera_1.mat").write_bytes(b"junk" * 9)
-
-
+HDF5 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n" * 64
 DAMAGE: list[tuple[Damage, str]] = [
-    (_cut, "render_1.png is not a readable image"),
+    (
+        lambda f, _: (f / "render_1.png").write_bytes((f / "render_1.png").read_bytes()[:200]),
+        "render_1.png is not a readable image",
+    ),
     (_picture(WHITE.convert("RGB")), "render_1.png has no alpha channel"),
     (_picture(WHITE), "render_1.png has no background"),
     (_picture(Image.new("RGBA", (64, 64))), "render_1.png is empty"),
@@ -278,7 +268,7 @@ DAMAGE: list[tuple[Damage, str]] = [
     (_lose("render_2.png"), "render_2.png is missing: there is a camera"),
     (_lose("*.png"), "no render_0.png"),
     (_lose("camera_1.mat"), "camera_1.mat is missing"),
-    (_junk, "camera_1.mat is not a readable MATLAB file"),
+    (lambda f, _: (f / "camera_1.mat").write_bytes(b"junk" * 9), "camera_1.mat is not a readable MATLAB file"),
     (_camera(pos=None), "no key 'pos'"),
     (_camera(extrinsic=None), "no key 'extrinsic'"),
     (_camera(pos=np.zeros(2)), "pos has 2 numbers"),
@@ -297,7 +287,7 @@ DAMAGE: list[tuple[Damage, str]] = [
     (_points(points=np.zeros((0, 3))), "expected (N, 3)"),
     (_points(points=np.full((5, 3), np.nan)), "points has numbers that are not finite"),
     (_points(points=np.full((5, 3), 7.0)), "as far out as 7"),
-    (_hdf5, "chair_c.mat is a MATLAB 7.3 (HDF5) file"),
+    (lambda _, cloud: cloud.write_bytes(HDF5), "chair_c.mat is a MATLAB 7.3 (HDF5) file"),
 ]
 
 
@@ -375,17 +365,12 @@ def test_metrics_ask_for_ground_truth_where_they_judge(converted: Path) -> None:
 
 
 def test_normals_are_asked_for_before_training(converted: Path, tiny_root: Path) -> None:
-    for root, known in ((converted, False), (tiny_root, True)):
-        data = ReconstructionData(str(root), batch_size=2)
+    without, known = (ReconstructionData(str(root)) for root in (converted, tiny_root))
+    for data in (without, known):
         data.require({"surface", "normals"}, "the metric NC", ("val", "test"))
-        if known:
-            data.setup("fit")
-        else:
-            with pytest.raises(ReconlabError, match=r"the metric NC needs 'normals', but .* lacks normals in .*npz"):
-                data.setup("fit")
-
-
-METRICS = "model: {metrics: {cd: {class_path: ChamferDistance, init_args: {points: 100}}}}\n"
+    known.setup("fit")
+    with pytest.raises(ReconlabError, match=r"the metric NC needs 'normals', but .* lacks normals in .*npz"):
+        without.setup("fit")
 
 
 def _fit(repository: Path, data: Path, out: Path, *more: str) -> int:
@@ -396,14 +381,13 @@ def _fit(repository: Path, data: Path, out: Path, *more: str) -> int:
 
 
 def test_drwr_trains_on_it(repository: Path, converted: Path, tmp_path: Path) -> None:
-    (tmp_path / "metrics.yaml").write_text(METRICS)
-    more = (f"--config={tmp_path / 'metrics.yaml'}", "--data.views=3", "--trainer.val_check_interval=2")
+    overlay = f"--config={repository / 'configs' / 'profiles' / 'dpc_data.yaml'}"
+    more = (overlay, f"--data.root={converted}", "--data.views=3", "--trainer.val_check_interval=2")
     assert _fit(repository, converted, tmp_path / "runs", *more) == 0
-    rows = (tmp_path / "runs" / "atlasnet_drwr" / "000" / "metrics.csv").read_text().splitlines()
-    column = next(i for i, name in enumerate(rows[0].split(",")) if name.startswith("val/chamfer"))
-    values = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
-    assert values
-    assert all(0 < v < 10 for v in values)
+    with open(tmp_path / "runs" / "atlasnet_drwr" / "000" / "metrics.csv", newline="") as stream:
+        values = [float(row["val/dpc_cd"]) for row in csv.DictReader(stream) if row["val/dpc_cd"]]
+    assert len(values) == 1
+    assert 0 < values[0] < 10
 
 
 def test_metrics_that_the_data_cannot_answer_are_named(
@@ -411,6 +395,5 @@ def test_metrics_that_the_data_cannot_answer_are_named(
 ) -> None:
     """The default metrics want normals and voxels, which DPC's data lack."""
     assert _fit(repository, converted, tmp_path / "runs", "--data.views=3") == 2
-    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("reconlab:")]
-    assert len(error) == 1
-    assert "needs 'normals', but the dataset" in error[0]
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("reconlab:")]
+    assert "needs 'normals', but the dataset" in error

@@ -1,4 +1,4 @@
-"""DPC's layout becomes a dataset; what is wrong with it is named. The tree is written by the formulas of DPC's own files."""
+"""DPC's layout becomes a dataset; what is wrong with it is named. Its files are written by DPC's own formulas."""
 
 from __future__ import annotations
 

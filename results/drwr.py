@@ -110,7 +110,7 @@ def cells() -> list[Cell]:
     made.append(Cell("fig9", "airplane", "points16000", 0, "dpc_drwr_128.yaml", (weight,), 400, keep=True))
     states = ("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.every_n_train_steps=100")
     states += ("--trainer.callbacks.save_top_k=-1", f"--trainer.callbacks.dirpath={RUNS / 'fig11' / 'states'}")
-    made.append(Cell("fig11", "airplane", "full", 0, drwr, (weight, *states), keep=True))
+    made.append(Cell("fig11", "airplane", "full", 0, drwr, (weight, *states), 3000, keep=True))
 
     # Table 1 at 2000 points: every system with its own network, silhouettes of 32 pixels, equal steps of 4 shapes.
     point = ("--data.batch_size=4", "--data.views=4")

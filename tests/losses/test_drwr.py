@@ -181,6 +181,24 @@ def test_points_behind_the_camera_and_far_away_stay_finite() -> None:
     assert (only_behind.grad == 0).all()
 
 
+def test_one_point_alone() -> None:
+    """J = 1: only the pair of the point with itself, which has a value (ω² e^δ) and no force."""
+    mask = square_mask(16, 4, 12)
+    point = place(centre([(7.5, 7.5)], 16)).requires_grad_()
+    terms = drwr(point, mask, FRONT, 16, reduction="area")
+    (force,) = torch.autograd.grad(terms.total().sum(), point)
+    assert terms.l1.item() == 0
+    assert 1 < terms.l2.item() <= math.e
+    assert (force == 0).all()
+    outside = place(centre([(1.0, 7.5)], 16)).requires_grad_()
+    terms = drwr(outside, mask, FRONT, 16, reduction="area")
+    (force,) = torch.autograd.grad(terms.total().sum(), outside)
+    assert terms.l1.item() > 0
+    assert terms.l2.item() == 0
+    assert force.isfinite().all()
+    assert (force != 0).any()
+
+
 def test_mixed_precision_projects_in_float32() -> None:
     mask, cameras = two_views()
     points = torch.rand(1, 20, 3) - 0.5

@@ -89,6 +89,8 @@ def test_two_cubed_cells_by_hand(backend: str, origin: tuple, direction: tuple, 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 6), st.booleans())
 def test_traversal_agrees_with_testing_every_cell(seed: int, size: int, lattice: bool) -> None:
+    if lattice:  # planes between cells must be exact numbers, else it is chance which side of one a ray within it is
+        size = 2 ** (size % 3)
     origins, directions = random_rays(12, seed, 2 * size if lattice else 0)
     crossings = traverse(origins, directions, size)
     grid = torch.rand(1, size, size, size, generator=torch.Generator().manual_seed(seed))

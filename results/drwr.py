@@ -121,8 +121,8 @@ def cells() -> list[Cell]:
         "dpcv": ("dpcv_32.yaml", point),
         "drc": ("drc.yaml", (*point, "--data.view_size=32")),
     }
-    # Cars and chairs end at a tenth of the learning rate: with fifty shapes and a constant one, the last batch before the
-    # judgement moved a car's distance by as much as 1 (5.3 after 600 steps, 6.3 after 800, losses alike).
+    # Cars and chairs end at a tenth of the learning rate: with fifty shapes and a constant one, the last batch before
+    # the judgement moved a car's distance by as much as 1 (5.3 after 600 steps, 6.3 after 800, losses alike).
     calm = ("--model.milestones=[0.7]", "--model.decay=0.1")
     for category, weight in BETA.items():
         if category == "airplane":  # DRWR's row there: table4's "full"

@@ -207,7 +207,7 @@ def judge(network: Network, category: str, split: str) -> dict[str, float]:
     data = ReconstructionData(ROOT, [category], size, batch_size=20, points=10000, eval_view="all")
     metrics = {"cd": DPCChamfer(), "iou": PointIoU(), "nox": ChamferDistance("nox_dpc", points=8000)}
     for name, metric in metrics.items():
-        data.require(metric.needs | network.needs, name)
+        data.require(metric.needs | network.needs, name, ("val", "test"))
     data.setup("test")
     clouds, truths, values = [], [], {}
     with torch.no_grad():

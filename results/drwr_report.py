@@ -115,7 +115,7 @@ def fig6(runs: Path) -> None:
                 title={"loss": "L = l1 + β l2", "l1": "l1", "l2": "l2, before β"}[key], xlabel="step", yscale="log"
             )
             axis.grid(alpha=0.3)
-    axes[0].legend()
+    axes[1].legend()
     figure.tight_layout()
     figure.savefig(HERE / "drwr_fig6.png", dpi=80)
 

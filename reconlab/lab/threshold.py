@@ -63,8 +63,8 @@ def choose_threshold(
 def _grids(network: Network, datamodule: ReconstructionData, metric: Metric) -> list[tuple[torch.Tensor, Batch]]:
     """Values and ground truth of every validation batch."""
     for part in (network, metric):
-        if not part.needs <= datamodule.needs:
-            datamodule.require(part.needs, f"choosing a threshold with {type(part).__name__}")
+        if not part.needs <= datamodule.needs_of("val"):
+            datamodule.require(part.needs, f"choosing a threshold with {type(part).__name__}", ("val",))
     datamodule.setup("validate")
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     metric.to(device)

@@ -26,9 +26,9 @@ NAMES = {
     "views2": "I = 2", "views3": "I = 3",
     "no_omega_equal": "no ω, equal force", "no_delta_equal": "no δ, equal force",
     "area_scaled": "β by area", "sigma_half": "σ = ½", "no_structure": "no ω, no δ",
-    "drwr": "DRWR",
-    "drwr_area": "DRWR, β by area", "dpc": "DPC",
-    "dpc_time": "DPC, DRWR's time", "drwr_constant": "DRWR, constant rate", "dpc_constant": "DPC, constant rate", "cap": "CAP", "dpcv": "DPC-V (ours)", "drc": "DRC",
+    "drwr": "DRWR", "drwr_constant": "DRWR, constant rate", "drwr_area": "DRWR, β by area",
+    "dpc": "DPC", "dpc_constant": "DPC, constant rate", "dpc_time": "DPC, DRWR's time",
+    "cap": "CAP", "dpcv": "DPC-V (ours)", "drc": "DRC",
 }  # fmt: skip
 COLUMNS = {
     "dpc_cd": "CD", "dpc_cd_best_view": "best view", "dpc_precision": "pred→gt", "dpc_coverage": "gt→pred",

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import trimesh
 from PIL import Image
 
 from reconlab.cameras import dpc_cameras
@@ -55,11 +54,17 @@ def test_uniform_draw_is_inside_and_even(scene):
 def test_silhouette_is_the_shape_seen_by_rays(scene):
     camera, mask = scene
     vertices, faces = figures.read_shape(QUICK)
-    mesh = trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)
     pixel = torch.tensor([[16 * x + 8, 16 * y + 8] for y in range(8) for x in range(8)])
     xy = (2 * pixel + 1) / 128 - 1
     rays = torch.cat([xy / camera.focal, torch.ones(64, 1)], 1) @ camera.R
-    hit = mesh.ray.intersects_any(camera.position.expand(64, 3).numpy(), rays.numpy())
+    # Ray against triangle (Möller and Trumbore 1997), all pairs.
+    origin, a, b, c = camera.position.double(), *vertices.double()[faces].unbind(1)
+    p = torch.linalg.cross(rays.double()[:, None], (c - a)[None])
+    volume = ((b - a) * p).sum(-1)
+    u = ((origin - a) * p).sum(-1) / volume
+    q = torch.linalg.cross(origin - a, b - a)
+    v = (rays.double()[:, None] * q).sum(-1) / volume
+    hit = ((u >= 0) & (v >= 0) & (u + v <= 1)).any(1).numpy()
     sure = (mask[pixel[:, 1], pixel[:, 0]] - 0.5).abs() > 0.49
     assert sure.sum() > 50
     assert np.array_equal(hit[sure], (mask[pixel[:, 1], pixel[:, 0]] > 0.5)[sure].numpy())

@@ -27,6 +27,7 @@ from reconlab.lab.predict import load_network
 from reconlab.lab.run_directory import provenance
 from reconlab.metrics import ChamferDistance, DPCChamfer, PointIoU, precision_and_coverage
 from reconlab.networks import Network
+from reconlab.report.trained_figures import input_size
 from reconlab.shapes import PointCloud, Shape, VoxelGrid
 
 ROOT = "data/real"
@@ -206,7 +207,7 @@ def as_cloud(shape: Shape, count: int = 2000) -> PointCloud:
 
 def judge(network: Network, category: str, split: str) -> dict[str, float]:
     """DPC's protocol on every view; ``other_image`` is the distance with another shape's image (same view)."""
-    size = int(getattr(network, "image_size", getattr(getattr(network, "encoder", None), "image_size", 128)))
+    size = input_size(network)
     data = ReconstructionData(ROOT, [category], size, batch_size=20, points=10000, eval_view="all")
     metrics = {"cd": DPCChamfer(), "iou": PointIoU(), "nox": ChamferDistance("nox_dpc", points=8000)}
     for name, metric in metrics.items():

@@ -32,7 +32,7 @@ from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.kernels.gated_nearest import gated_nearest
 from reconlab.losses.base import Loss
-from reconlab.losses.silhouettes import Reduction, reduce_silhouettes
+from reconlab.losses.silhouettes import Reduction, check_clouds_and_views, reduce_silhouettes
 from reconlab.renderers.point_gaussians import VARIANCE, render_point_gaussians
 from reconlab.shapes import PointCloud, Shape
 from reconlab.threads import parallel_map
@@ -83,14 +83,7 @@ def cap(
     Raises:
         ReconlabError: Shapes do not fit, or a setting is not one of those offered.
     """
-    if points.dim() != 3 or points.shape[-1] != 3 or points.shape[1] == 0:
-        raise ReconlabError(f"cap() takes points (B, J, 3) with J >= 1, not {tuple(points.shape)}.")
-    lead = tuple(silhouettes.shape[:2])
-    if silhouettes.dim() != 4 or lead[0] != points.shape[0] or tuple(cameras.shape) != lead:
-        raise ReconlabError(
-            f"cap() takes silhouettes (B, V, H, H) and cameras (B, V) for {points.shape[0]} clouds, "
-            f"not {tuple(silhouettes.shape)} and {tuple(cameras.shape)}."
-        )
+    lead = check_clouds_and_views(points, silhouettes, cameras, "cap()")
     truth = reduce_silhouettes(silhouettes.flatten(0, 1), resolution, reduction, "CAP")
     drawn = render_point_gaussians(
         points, cameras, resolution, variance, scale=truth.scale, shift=truth.shift

@@ -14,7 +14,7 @@ from reconlab.batch import Batch
 from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.losses.base import Loss
-from reconlab.losses.silhouettes import Reduction, reduce_silhouettes
+from reconlab.losses.silhouettes import Reduction, check_clouds_and_views, reduce_silhouettes
 from reconlab.renderers.point_volume import Registration, render_point_silhouettes
 from reconlab.shapes import PointCloud, Shape
 
@@ -64,14 +64,7 @@ def dpc(
     Raises:
         ReconlabError: Shapes do not fit, or a setting is out of range.
     """
-    if points.dim() != 3 or points.shape[-1] != 3 or points.shape[1] == 0:
-        raise ReconlabError(f"dpc() takes points (B, J, 3) with J >= 1, not {tuple(points.shape)}.")
-    lead = tuple(silhouettes.shape[:2])
-    if silhouettes.dim() != 4 or lead[0] != points.shape[0] or tuple(cameras.shape) != lead:
-        raise ReconlabError(
-            f"dpc() takes silhouettes (B, V, H, H) and cameras (B, V) for {points.shape[0]} clouds, "
-            f"not {tuple(silhouettes.shape)} and {tuple(cameras.shape)}."
-        )
+    lead = check_clouds_and_views(points, silhouettes, cameras, "dpc()")
     truth = reduce_silhouettes(silhouettes.flatten(0, 1), resolution, reduction, "DPC")
     rendered = render_point_silhouettes(
         drop_points(points, lead[1], keep),

@@ -25,7 +25,7 @@ from reconlab.losses.drwr_field import (
     sample_corners,
     silhouette_fields,
 )
-from reconlab.losses.silhouettes import Reduction
+from reconlab.losses.silhouettes import Reduction, check_clouds_and_views
 from reconlab.shapes import PointCloud, Shape
 
 UNITS_PER_SIDE = 32.0
@@ -145,14 +145,7 @@ def drwr(
     Raises:
         ReconlabError: Shapes do not fit, or a setting is not one of those offered.
     """
-    if points.dim() != 3 or points.shape[-1] != 3 or points.shape[1] == 0:
-        raise ReconlabError(f"drwr() takes points (B, J, 3) with J >= 1, not {tuple(points.shape)}.")
-    lead = tuple(silhouettes.shape[:2])
-    if silhouettes.dim() != 4 or lead[0] != points.shape[0] or tuple(cameras.shape) != lead:
-        raise ReconlabError(
-            f"drwr() takes silhouettes (B, V, H, H) and cameras (B, V) for {points.shape[0]} clouds, "
-            f"not {tuple(silhouettes.shape)} and {tuple(cameras.shape)}."
-        )
+    lead = check_clouds_and_views(points, silhouettes, cameras, "drwr()")
     if reading.off_image not in ("distance", "clip"):
         raise ReconlabError(f"DRWR: off_image is {reading.off_image!r}; expected 'distance' or 'clip'.")
     maps = silhouette_fields(silhouettes.flatten(0, 1), resolution, reduction, reading.field, reading.scales)

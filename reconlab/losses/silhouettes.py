@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 from torch.nn import functional as F
 
+from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 
 Reduction = Literal["subsample", "area"]
@@ -27,6 +28,32 @@ class Reduced(NamedTuple):
     def pixel(self, xy: Tensor) -> Tensor:
         """Positions in pixels of the grid of normalised image positions."""
         return xy * self.scale + self.shift
+
+
+def check_clouds_and_views(points: Tensor, silhouettes: Tensor, cameras: Cameras, who: str) -> tuple[int, int]:
+    """See that clouds, silhouettes and cameras are of the same samples and views.
+
+    Args:
+        points: ``(B, J, 3)``.
+        silhouettes: ``(B, V, H, H)``.
+        cameras: ``(B, V)``.
+        who: The function that takes them, for error messages.
+
+    Returns:
+        ``(B, V)``.
+
+    Raises:
+        ReconlabError: They are not.
+    """
+    if points.dim() != 3 or points.shape[-1] != 3 or points.shape[1] == 0:
+        raise ReconlabError(f"{who} takes points (B, J, 3) with J >= 1, not {tuple(points.shape)}.")
+    lead = tuple(silhouettes.shape[:2])
+    if silhouettes.dim() != 4 or lead[0] != points.shape[0] or tuple(cameras.shape) != lead:
+        raise ReconlabError(
+            f"{who} takes silhouettes (B, V, H, H) and cameras (B, V) for {points.shape[0]} clouds, "
+            f"not {tuple(silhouettes.shape)} and {tuple(cameras.shape)}."
+        )
+    return lead[0], lead[1]
 
 
 def reduce_silhouettes(silhouettes: Tensor, resolution: int, reduction: Reduction, who: str) -> Reduced:

@@ -15,6 +15,7 @@ from reconlab.shapes import Mesh
 # What a network, loss or metric may name in ``needs``, and the fields that answer it.
 NEEDS: dict[str, tuple[str, ...]] = {
     "images": ("images",),
+    "masks": ("masks",),
     "cameras": ("cameras",),
     "views": ("views",),
     "surface": ("points",),
@@ -53,6 +54,7 @@ class Batch:
         ids: Sample names, unique within a category.
         categories: Category names.
         images: ``(B, 3, H, W)`` in [0, 1], object on white.
+        masks: ``(B, 1, H, W)`` coverage of the input images in [0, 1], 1 inside (their alpha).
         cameras: ``(B,)`` of the input images.
         views: Supervision views; the first is the input's.
         points: ``(B, P, 3)`` on the true surface, object frame, bounding-box diagonal 1.
@@ -67,6 +69,7 @@ class Batch:
     ids: list[str]
     categories: list[str]
     images: Tensor | None = None
+    masks: Tensor | None = None
     cameras: Cameras | None = None
     views: Views | None = None
     points: Tensor | None = None

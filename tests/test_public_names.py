@@ -33,6 +33,7 @@ CLASSES = {
             "EPCG",
             "PTN",
             "PixelMSE",
+            "SilhouetteIoU",
             "VoxelSilhouette",
             "WeightedSum",
         )

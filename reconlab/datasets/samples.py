@@ -23,6 +23,7 @@ Arrays = dict[str, np.ndarray]
 
 FILES: dict[str, tuple[str, ...]] = {
     "images": (files.VIEWS,),
+    "masks": (files.VIEWS,),
     "cameras": (files.CAMERAS,),
     "views": (files.VIEWS, files.CAMERAS),
     "surface": (files.POINTCLOUD,),
@@ -162,7 +163,7 @@ class ShapeDataset(Dataset[dict[str, Any]]):
             return np.random.default_rng([how.seed, epoch, name, stream])
 
         sample: dict[str, Any] = {"id": item.id, "category": item.category}
-        if how.needs & {"images", "cameras", "views"}:
+        if how.needs & {"images", "masks", "cameras", "views"}:
             sample |= self._pictures(item, rng(0))
         if how.needs & {"surface", "normals"}:
             cloud = self.cache.get(item.folder / files.POINTCLOUD, read_cloud)
@@ -214,8 +215,10 @@ class ShapeDataset(Dataset[dict[str, Any]]):
                 raise ReconlabError(f"The pictures in {folder} have different sizes: set data.view_size.")
             stack = torch.stack(pictures)
             out["views"] = (cameras, stack[:, 3], on_white(stack))
-        if "images" in how.needs:
-            out["image"] = on_white(self._picture(folder / f"{first:03d}.png", how.image_size))
+        if how.needs & {"images", "masks"}:
+            picture = self._picture(folder / f"{first:03d}.png", how.image_size)
+            out |= {"image": on_white(picture)} if "images" in how.needs else {}
+            out |= {"masks": picture[3:]} if "masks" in how.needs else {}
         return out
 
     def _picture(self, path: Path, size: int | None) -> Tensor:

@@ -18,6 +18,7 @@ from reconlab.errors import ReconlabError
 from reconlab.losses import Loss
 from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
 from reconlab.networks import Network
+from reconlab.networks.checkpoint import network_state
 from reconlab.shapes import Shape
 
 # Hyper-parameters are kept with the network and the loss on purpose: load_from_checkpoint then needs nothing else.
@@ -46,6 +47,8 @@ class Reconstruction(pl.LightningModule):
             0.93, 0.97 of its 150 epochs).
         decay: Factor at each milestone.
         gradient_norm: Gradients are clipped to this norm; 0 does not clip.
+        init_from: Checkpoint of a run of the same network, whose weights training starts from (a warm start: the
+            optimiser and the step count begin anew, unlike ``--ckpt_path``).
     """
 
     def __init__(
@@ -60,9 +63,10 @@ class Reconstruction(pl.LightningModule):
         milestones: list[float] | None = None,
         decay: float = 0.1,
         gradient_norm: float = 0.0,
+        init_from: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore="init_from")  # a checkpoint holds the weights and must not need their source
         if lr <= 0:
             raise ReconlabError(f"model.lr is {lr}; expected a positive learning rate.")
         self.network = network
@@ -73,6 +77,10 @@ class Reconstruction(pl.LightningModule):
         self.milestones = sorted(milestones or [])
         self.decay = decay
         self.gradient_norm = gradient_norm
+        if init_from is not None:
+            state = network_state(init_from)
+            self._refuse_other(state, f"init_from: {init_from}")
+            self.network.load_state_dict(state)
         # Checked by hand in on_load_checkpoint: frozen parts of losses are not stored.
         self.strict_loading = False
 
@@ -244,14 +252,18 @@ class Reconstruction(pl.LightningModule):
         Raises:
             ReconlabError: Names or sizes differ.
         """
-        own = {k: v for k, v in self.state_dict().items() if k.startswith("network.")}
-        given = {k: v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")}
+        prefix = "network."
+        given = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        theirs = checkpoint.get("hyper_parameters", {}).get("network", {})
+        name = theirs.get("class_path", "another network") if isinstance(theirs, dict) else "another network"
+        self._refuse_other(given, f"The checkpoint is of {name} and")
+
+    def _refuse_other(self, given: dict[str, Tensor], who: str) -> None:
+        own = self.network.state_dict()
         wrong = [k for k in sorted(own.keys() | given.keys()) if k not in own or k not in given]
         wrong += [k for k in own if k in given and own[k].shape != given[k].shape]
         if wrong:
-            theirs = checkpoint.get("hyper_parameters", {}).get("network", {})
-            name = theirs.get("class_path", "another network") if isinstance(theirs, dict) else "another network"
             raise ReconlabError(
-                f"The checkpoint is of {name} and does not fit {type(self.network).__name__} as configured "
+                f"{who} does not fit {type(self.network).__name__} as configured "
                 f"({len(wrong)} of {len(own)} tensors differ, first {wrong[0]!r})."
             )

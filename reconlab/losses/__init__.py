@@ -10,6 +10,7 @@ from reconlab.losses.drwr import DRWR
 from reconlab.losses.epcg import EPCG
 from reconlab.losses.pixel_mse import PixelMSE
 from reconlab.losses.ptn import PTN
+from reconlab.losses.silhouette_iou import SilhouetteIoU
 from reconlab.losses.voxel_silhouette import VoxelSilhouette
 from reconlab.losses.weighted_sum import WeightedSum
 
@@ -24,6 +25,7 @@ __all__ = [
     "Chamfer",
     "Loss",
     "PixelMSE",
+    "SilhouetteIoU",
     "VoxelSilhouette",
     "WeightedSum",
 ]

@@ -4,6 +4,7 @@ from reconlab.shapes.base import Shape
 from reconlab.shapes.implicit import ImplicitField
 from reconlab.shapes.mesh import Mesh
 from reconlab.shapes.pointcloud import PointCloud
+from reconlab.shapes.template import TemplateMesh
 from reconlab.shapes.voxels import VoxelGrid
 
-__all__ = ["ImplicitField", "Mesh", "PointCloud", "Shape", "VoxelGrid"]
+__all__ = ["ImplicitField", "Mesh", "PointCloud", "Shape", "TemplateMesh", "VoxelGrid"]

@@ -21,19 +21,32 @@ class VoxelGrid(Shape):
     Args:
         values: ``(B, D, D, D)`` occupancy in [0, 1].
         threshold: What counts as occupied when a surface is asked for.
+        logits: ``(B, D, D, D)`` log-odds of ``values`` if the network has them: losses that want them (cross-entropy)
+            and the surface (interpolated on logits, where a saturated probability has no slope) use them.
     """
 
-    def __init__(self, values: Tensor, threshold: float = 0.5) -> None:
+    def __init__(self, values: Tensor, threshold: float = 0.5, logits: Tensor | None = None) -> None:
         if values.ndim != 4 or len(set(values.shape[1:])) != 1:
             raise ReconlabError(f"VoxelGrid: values have shape {tuple(values.shape)}; expected (B, D, D, D).")
+        if logits is not None and logits.shape != values.shape:
+            raise ReconlabError(
+                f"VoxelGrid: logits have shape {tuple(logits.shape)}; expected {tuple(values.shape)}, as values."
+            )
         self.values = values
         self.threshold = threshold
+        self.logits = logits
+
+    @classmethod
+    def from_logits(cls, logits: Tensor, threshold: float = 0.5) -> VoxelGrid:
+        """The grid of the log-odds ``(B, D, D, D)``."""
+        return cls(torch.sigmoid(logits), threshold, logits)
 
     def __len__(self) -> int:
         return self.values.shape[0]
 
     def __getitem__(self, index: slice | int) -> VoxelGrid:
-        return VoxelGrid(self.values[self.as_slice(index, len(self))], self.threshold)
+        s = self.as_slice(index, len(self))
+        return VoxelGrid(self.values[s], self.threshold, None if self.logits is None else self.logits[s])
 
     @property
     def device(self) -> torch.device:
@@ -47,7 +60,8 @@ class VoxelGrid(Shape):
 
     def to(self, device: torch.device | str) -> VoxelGrid:
         """Move to a device."""
-        return VoxelGrid(self.values.to(device), self.threshold)
+        logits = None if self.logits is None else self.logits.to(device)
+        return VoxelGrid(self.values.to(device), self.threshold, logits)
 
     def valid(self) -> Tensor:
         """``(B,)`` bool: finite, with at least one occupied cell."""

@@ -1,0 +1,251 @@
+"""Runs the cells of results/drkfs.md: networks of DR-KFS' Table 3 under their own loss, DR-KFS, and controls.
+
+    python results/drkfs.py run [--network atlasnet] [--lane 0/2]   # resumable: a finished cell is not run again
+    python results/drkfs.py collect                                 # runs/drkfs/**/cell.json -> results/drkfs.json
+
+A cell is (network, column, seed). ``base`` trains from scratch with the original loss; every other column goes on
+from the base's checkpoint for equally many steps. Settings are in :data:`NETWORKS` and :func:`columns`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from reconlab.cameras import orbit_views
+from reconlab.cli.__main__ import main as reconlab
+from reconlab.datasets.datamodule import ReconstructionData
+from reconlab.lab.predict import load_network
+from reconlab.lab.run_directory import provenance
+from reconlab.losses import DRKFS
+from reconlab.losses.view_images import RenderSettings, render_views
+from reconlab.metrics import ChamferDistance, FScore, NormalConsistency, VoxelIoU
+from reconlab.networks import Network
+from reconlab.report.trained_figures import input_size
+from reconlab.shapes import Mesh
+
+ROOT = "data/real"
+RUNS = Path("runs/drkfs")
+REPOSITORY = Path(__file__).resolve().parents[1]
+VISUAL = {"image_size": 64, "views_per_step": 4, "radius": 0, "half_fov": 11.5, "sigma": 1e-4, "gamma": 1e-3}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One network's trainings.
+
+    Attributes:
+        config: Of its original loss.
+        base: Steps from scratch.
+        more: Steps of every other column.
+        seeds: One row each.
+        options: To ``reconlab fit``, for every cell.
+    """
+
+    config: str
+    base: int
+    more: int
+    seeds: tuple[int, ...]
+    options: tuple[str, ...] = ()
+
+
+NETWORKS: dict[str, Plan] = {
+    "atlasnet": Plan(
+        "atlasnet_chamfer.yaml", 1600, 300, (0, 1), (f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}",)
+    ),
+}
+
+
+def columns(network: str, original: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The losses that go on from the base, as ``model.loss`` of a config."""
+    visual = {"class_path": "DRKFS", "init_args": {**VISUAL, "bf16": True}}
+    views = {k: VISUAL[k] for k in ("image_size", "views_per_step", "half_fov", "sigma", "gamma")}
+    regular = {"class_path": "GeometricRegularizer"}
+
+    def both(other: dict[str, Any]) -> dict[str, Any]:
+        arguments = {"terms": {"original": original, "image": other}, "reference": "original"}
+        return {"class_path": "Balanced", "init_args": {**arguments, "method": "gradient"}}
+
+    alone = {"terms": {"visual": visual, "regularizer": regular}, "weights": {"visual": 1.0, "regularizer": 1.0}}
+    return {
+        "original": original,
+        "drkfs": {"class_path": "WeightedSum", "init_args": alone},
+        "original+drkfs": both(visual),
+        "original+mse": both({"class_path": "PixelMSE", "init_args": {**views, "images": "shaded"}}),
+        "original+iou": both({"class_path": "SilhouetteIoU", "init_args": views}),
+    }
+
+
+COLUMNS = ("base", "original", "drkfs", "original+drkfs", "original+mse", "original+iou")
+
+
+def folder(network: str, column: str, seed: int) -> Path:
+    """Where the run, the predictions and ``cell.json`` go."""
+    return RUNS / network / column.replace("+", "_and_") / f"seed{seed}"
+
+
+def run(network: str, column: str, seed: int) -> None:
+    """Train and judge; writes ``cell.json`` last, so that a cell is done or not begun."""
+    plan, place = NETWORKS[network], folder(network, column, seed)
+    checkpoint = folder(network, "base", seed) / "000" / "checkpoints" / "last.ckpt"
+    if column != "base" and not (folder(network, "base", seed) / "cell.json").exists():
+        print(f"WAIT {network} {column} {seed}: its base is not done", flush=True)
+        return
+    try:
+        place.mkdir(parents=True)
+    except FileExistsError:
+        return  # done, or another lane is at it; delete the folder to run it again
+    began, cpu = time.monotonic(), time.process_time()
+    config = REPOSITORY / "configs" / plan.config
+    steps = plan.base if column == "base" else plan.more
+    options = [f"--config={config}", *plan.options, f"--data.root={ROOT}", "--data.build=never"]
+    options += [f"--data.seed={seed}", f"--seed_everything={seed}", f"--trainer.max_steps={steps}"]
+    options += ["--trainer.limit_val_batches=0"]
+    if column == "base":
+        options += ["--model.milestones=[0.8]", "--model.decay=0.3"]
+    else:
+        loss = columns(network, yaml.safe_load(config.read_text())["model"]["loss"])[column]
+        (place / "loss.yaml").write_text(yaml.safe_dump({"model": {"loss": loss}}))
+        options += [f"--config={place / 'loss.yaml'}", f"--model.init_from={checkpoint}"]
+        options += ["--model.milestones=[0.5, 0.8]", "--model.decay=0.3"]
+    options += [f"--out={place.parent}", f"--name={place.name}"]
+    if reconlab(["fit", *options]) != 0:
+        raise SystemExit(f"{network} {column} {seed} failed")
+    trained = {"wall_seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
+    model = load_network(place / "000" / "checkpoints" / "last.ckpt")
+    values = {split: judge(model, split, place) for split in ("val", "test")}
+    if column != "base":
+        (place / "000" / "checkpoints" / "last.ckpt").unlink()
+    content = {"network": network, "column": column, "seed": seed, "steps": steps, **trained, **values}
+    content |= {"plan": asdict(plan), "command": ["reconlab", "fit", *options], **provenance(seed)}
+    (place / "cell.json").write_text(json.dumps(content, indent=1, default=str) + "\n")
+    print(f"DONE {network} {column} {seed} {trained['wall_seconds']:.0f}s {brief(values['test'])}", flush=True)
+
+
+MEASURES = {
+    # name: (key, factor, higher is better, kind)
+    "CD": ("chamfer_dpc", 100, False, "object"),
+    "IoU": ("voxel_iou", 100, True, "object"),
+    "FS": ("fscore_what3d", 100, True, "visual"),
+    "NC": ("normal_consistency", 1, True, "visual"),
+    "silhouettes": ("unseen_iou", 100, True, "visual"),
+    "DR-KFS": ("drkfs", 1, False, "own"),
+    "shading": ("unseen_mse", 100, False, "control"),
+}
+
+
+def brief(values: dict[str, Any]) -> str:
+    """The main values of one split in a line."""
+    return "  ".join(f"{name} {f * values['mean'][key]:.3f}" for name, (key, f, *_) in MEASURES.items())
+
+
+def judge(network: Network, split: str, place: Path) -> dict[str, Any]:
+    """Per-category means of every measure; predictions and values per sample go to ``<split>.npz``."""
+    metrics = {
+        "cd": ChamferDistance(), "cd_atlas": ChamferDistance("atlasnet"), "fscore": FScore(),
+        "fscore_atlas": FScore("atlasnet"), "nc": NormalConsistency(), "iou": VoxelIoU(),
+    }  # fmt: skip
+    data = ReconstructionData(ROOT, None, input_size(network), batch_size=8, points=10000, views=1)
+    for name, metric in metrics.items():
+        data.require(metric.needs | network.needs | {"mesh"}, name, ("val", "test"))
+    data.setup("test")
+    # As a metric: the paper's window at 128 pixels, eight of the 25 views, whatever the network was trained with
+    drkfs = DRKFS(image_size=128, radius=1, eval_views=8, half_fov=11.5, sigma=1e-4).eval()
+    views = orbit_views(8, elevation=20.0, half_fov=11.5)
+    below = orbit_views(4, elevation=-20.0, half_fov=11.5)
+    crisp = RenderSettings("shaded", 128, 1e-6, 1e-5, "flat")
+    outline = RenderSettings("silhouette", 128, 1e-6, 1e-5, "flat")
+    rows: dict[str, list[float]] = {}
+    names: list[tuple[str, str]] = []
+    meshes: list[Mesh] = []
+    with torch.no_grad():
+        for batch in data.loader(split):
+            shape = network.reconstruct(batch)
+            mesh = shape.mesh()
+            found: dict[str, torch.Tensor] = {}
+            for metric in metrics.values():
+                found |= metric.per_sample(shape, batch)
+            found["drkfs"] = sum(drkfs.per_view(mesh, batch)).mean(1)  # type: ignore[union-attr]
+            a = torch.cat([render_views(mesh, c, outline) for c in (views, below)], 1) > 0.5
+            b = torch.cat([render_views(batch.mesh, c, outline) for c in (views, below)], 1) > 0.5
+            found["unseen_iou"] = ((a & b).sum((2, 3)) / (a | b).sum((2, 3)).clamp_min(1)).mean(1)
+            difference = render_views(mesh, views, crisp) - render_views(batch.mesh, views, crisp)
+            found["unseen_mse"] = difference.square().mean((1, 2, 3))
+            for key, value in found.items():
+                rows.setdefault(key, []).extend(value.double().tolist())
+            names += list(zip(batch.categories, batch.ids, strict=True))
+            meshes.append(mesh)
+    packed = Mesh.cat(meshes)
+    categories = sorted({c for c, _ in names})
+    np.savez_compressed(
+        place / f"{split}.npz", names=np.array([f"{c}/{i}" for c, i in names]),
+        vertices=packed.vertices.numpy().astype(np.float16), faces=packed.faces.numpy().astype(np.int32),
+        vertex_splits=packed.vertex_splits.numpy(), face_splits=packed.face_splits.numpy(),
+        **{f"value/{k}": np.array(v) for k, v in rows.items()},  # type: ignore[arg-type]
+    )  # fmt: skip
+    by = {c: {k: float(np.mean([x for x, (d, _) in zip(v, names, strict=True) if d == c])) for k, v in rows.items()}
+          for c in categories}  # fmt: skip
+    # The paper's numbers are means over four categories
+    mean = {k: statistics.mean(by[c][k] for c in categories) for k in rows}
+    return {"mean": mean, "by_category": by, "n": len(names)}
+
+
+def collect(out: Path) -> None:
+    """All finished cells, with means and standard deviations over seeds, and the fractions that improve."""
+    texts = [p.read_text() for p in sorted(RUNS.glob("**/cell.json"))]
+    cells = [json.loads(re.sub(r"=[^\"=]*/(configs/|runs/)", r"=\1", text)) for text in texts]
+    rows = []
+    for network in NETWORKS:
+        for column in COLUMNS:
+            group = [c for c in cells if c["network"] == network and c["column"] == column]
+            if not group:
+                continue
+            row: dict[str, Any] = {"network": network, "column": column, "seeds": len(group)}
+            for split in ("val", "test"):
+                for name, (key, factor, *_) in MEASURES.items():
+                    many = [factor * c[split]["mean"][key] for c in group]
+                    sd = statistics.stdev(many) if len(many) > 1 else 0.0
+                    row[f"{split}/{name}"] = [round(statistics.mean(many), 4), round(sd, 4)]
+            row["cpu_seconds"] = round(statistics.mean(c["cpu_seconds"] for c in group), 1)
+            rows.append(row)
+    out.write_text(json.dumps({"rows": rows, "cells": cells}, indent=1) + "\n")
+    for row in rows:
+        shown = "  ".join(f"{n} {row[f'test/{n}'][0]:.3f}" for n in MEASURES)
+        print(f"{row['network']:16} {row['column']:15} n={row['seeds']} {shown}")
+
+
+def main() -> None:
+    """Dispatch."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["run", "list", "collect"])
+    parser.add_argument("--network", action="append", default=[])
+    parser.add_argument("--column", action="append", default=[])
+    parser.add_argument("--seed", action="append", type=int, default=[])
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    options = parser.parse_args()
+    if options.what == "collect":
+        collect(options.out)
+        return
+    for network in options.network or NETWORKS:
+        for seed in NETWORKS[network].seeds:
+            for column in COLUMNS:
+                chosen = not options.column or column in options.column
+                if chosen and (not options.seed or seed in options.seed):
+                    if options.what == "list":
+                        print(network, column, seed)
+                    else:
+                        run(network, column, seed)
+
+
+if __name__ == "__main__":
+    main()

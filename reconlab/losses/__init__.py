@@ -1,8 +1,10 @@
 """Losses: each a pure, per-sample function and a thin class that holds settings and reduces."""
 
+from reconlab.losses.balanced import Balanced
 from reconlab.losses.base import Loss
 from reconlab.losses.cap import CAP
 from reconlab.losses.chamfer import Chamfer
+from reconlab.losses.cross_silhouette_iou import CrossSilhouetteIoU
 from reconlab.losses.dpc import DPC
 from reconlab.losses.drc import DRC
 from reconlab.losses.drkfs import DRKFS
@@ -22,7 +24,9 @@ __all__ = [
     "DRWR",
     "EPCG",
     "PTN",
+    "Balanced",
     "Chamfer",
+    "CrossSilhouetteIoU",
     "Loss",
     "PixelMSE",
     "SilhouetteIoU",

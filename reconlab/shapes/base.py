@@ -55,6 +55,10 @@ class Shape(ABC):
         """Filled occupancy over [-0.5, 0.5]³."""
         raise self._missing("voxels")
 
+    def anchors(self) -> list[Tensor]:
+        """The tensors that all forms of the shape are computed from, where gradients of losses can be compared."""
+        raise self._missing("tensors of its own (anchors)")
+
     def _missing(self, form: str) -> ConversionError:
         return ConversionError(f"{type(self).__name__} has no conversion to {form}.")
 

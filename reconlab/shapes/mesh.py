@@ -120,6 +120,10 @@ class Mesh(Shape):
         """``(ΣF, 3, 3)`` corners of every face. Differentiable."""
         return self.vertices[self.faces]
 
+    def anchors(self) -> list[Tensor]:
+        """The packed vertices."""
+        return [self.vertices]
+
     def _face_cross(self) -> Tensor:
         a, b, c = self.face_vertices().unbind(1)
         return torch.linalg.cross(b - a, c - a)

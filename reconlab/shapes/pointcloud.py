@@ -79,6 +79,10 @@ class PointCloud(Shape):
 
         return VoxelGrid(fill_enclosed(occupied_cells(self.positions, resolution)).float())
 
+    def anchors(self) -> list[Tensor]:
+        """The points."""
+        return [self.positions]
+
     def _choose(self, n: int | None, generator: torch.Generator | None) -> Tensor | None:
         total = self.positions.shape[1]
         if n is None or n == total:

@@ -43,6 +43,10 @@ class TemplateMesh(Mesh):
         self.before = before
         self.stages = list(stages)
 
+    def anchors(self) -> list[Tensor]:
+        """The positions, without those of earlier stages."""
+        return [self.positions]
+
     def __getitem__(self, index: slice | int) -> TemplateMesh:
         s = self.as_slice(index, len(self))
         before = None if self.before is None else self.before[s]

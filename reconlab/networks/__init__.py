@@ -9,6 +9,7 @@ from reconlab.networks.drc import DRCNet
 from reconlab.networks.epcg import EPCGNet
 from reconlab.networks.free import FreePoints, FreeSphere
 from reconlab.networks.ptn import PTNNet
+from reconlab.networks.shape_generator import ShapeGenerator
 
 __all__ = [
     "DPC",
@@ -22,4 +23,5 @@ __all__ = [
     "FreeSphere",
     "Network",
     "PTNNet",
+    "ShapeGenerator",
 ]

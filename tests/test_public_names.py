@@ -32,6 +32,7 @@ CLASSES = {
             "DRKFS",
             "DRWR",
             "EPCG",
+            "GeometricRegularizer",
             "PTN",
             "Balanced",
             "PixelMSE",

@@ -10,6 +10,7 @@ from reconlab.losses.drc import DRC
 from reconlab.losses.drkfs import DRKFS
 from reconlab.losses.drwr import DRWR
 from reconlab.losses.epcg import EPCG
+from reconlab.losses.mesh_regularizers import GeometricRegularizer
 from reconlab.losses.pixel_mse import PixelMSE
 from reconlab.losses.ptn import PTN
 from reconlab.losses.silhouette_iou import SilhouetteIoU
@@ -27,6 +28,7 @@ __all__ = [
     "Balanced",
     "Chamfer",
     "CrossSilhouetteIoU",
+    "GeometricRegularizer",
     "Loss",
     "PixelMSE",
     "SilhouetteIoU",

@@ -84,3 +84,19 @@ def test_errors():
         PiecewiseLinearDetector()(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ReconlabError, match="more than 10 pixels"):
         PiecewiseLinearDetector(kernel=21)(torch.zeros(1, 1, 10, 64))
+
+
+@pytest.mark.parametrize(("size", "kernel"), [((30, 41), 9), ((64, 64), 21)])
+def test_quick_way_back_equals_torchs(size, kernel):
+    """Frozen filters take the Fourier transform back, filters in training torch's own convolution."""
+    torch.manual_seed(0)
+    detector = PiecewiseLinearDetector(kernel=kernel).double()
+    upstream = torch.randn(2, 1, *size, dtype=torch.float64)
+    gradients = []
+    for frozen in (False, True):
+        detector.requires_grad_(not frozen)
+        image = torch.rand(2, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        score = detector(image)
+        assert ("Score" in type(score.grad_fn).__name__) is frozen
+        gradients.append(torch.autograd.grad(score, image, upstream)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-9, atol=1e-12)

@@ -10,10 +10,14 @@ from reconlab.losses.drc import DRC
 from reconlab.losses.drkfs import DRKFS
 from reconlab.losses.drwr import DRWR
 from reconlab.losses.epcg import EPCG
+from reconlab.losses.matryoshka import Matryoshka
 from reconlab.losses.mesh_regularizers import GeometricRegularizer
+from reconlab.losses.pixel2mesh import Pixel2MeshLoss
+from reconlab.losses.octree_cross_entropy import OctreeCrossEntropy
 from reconlab.losses.pixel_mse import PixelMSE
 from reconlab.losses.ptn import PTN
 from reconlab.losses.silhouette_iou import SilhouetteIoU
+from reconlab.losses.voxel_mse import VoxelMSE
 from reconlab.losses.voxel_silhouette import VoxelSilhouette
 from reconlab.losses.weighted_sum import WeightedSum
 
@@ -30,8 +34,12 @@ __all__ = [
     "CrossSilhouetteIoU",
     "GeometricRegularizer",
     "Loss",
+    "Matryoshka",
+    "Pixel2MeshLoss",
+    "OctreeCrossEntropy",
     "PixelMSE",
     "SilhouetteIoU",
+    "VoxelMSE",
     "VoxelSilhouette",
     "WeightedSum",
 ]

@@ -8,11 +8,15 @@ from reconlab.networks.dpc_voxels import DPCVoxels
 from reconlab.networks.drc import DRCNet
 from reconlab.networks.epcg import EPCGNet
 from reconlab.networks.free import FreePoints, FreeSphere
+from reconlab.networks.matryoshka import MatryoshkaNet
+from reconlab.networks.pixel2mesh import Pixel2Mesh
+from reconlab.networks.ogn import OGN
 from reconlab.networks.ptn import PTNNet
 from reconlab.networks.shape_generator import ShapeGenerator
 
 __all__ = [
     "DPC",
+    "OGN",
     "AtlasNet",
     "AtlasNetAutoencoder",
     "CAPNet",
@@ -21,7 +25,9 @@ __all__ = [
     "EPCGNet",
     "FreePoints",
     "FreeSphere",
+    "MatryoshkaNet",
     "Network",
     "PTNNet",
+    "Pixel2Mesh",
     "ShapeGenerator",
 ]

@@ -16,6 +16,15 @@ OVERLAYS = sorted(
     if p.parent == PROFILES or "class_path" not in p.read_text()
 )
 OWN = {"profiles/drwr_paper.yaml", "profiles/dpc_paper.yaml", "profiles/dpc_data.yaml"}  # tested below
+ORIGINALS = sorted(p.name for p in CONFIGS.glob("*_original.yaml"))
+LOSSES = {  # overlays that swap the loss: its terms, and what they read beside the network's own needs
+    "drkfs": ({"visual", "regularizer"}, {"mesh"}),
+    "chamfer": ({"chamfer", "regularizer"}, {"surface"}),
+    "drwr": ({"silhouettes", "regularizer"}, {"views"}),
+    "pixelmse": ({"pixels", "regularizer"}, {"mesh"}),
+    "silhouette_iou": ({"silhouettes", "regularizer"}, {"mesh"}),
+    "chamfer_drkfs_balanced": ({"chamfer", "visual", "regularizer"}, {"mesh", "surface"}),
+}
 ABLATIONS = {  # DRWR's Table 4: what each overlay changes of the reading
     "l1": {"pairwise": False},
     "l2": {"unary": False},
@@ -35,8 +44,8 @@ def instantiate(monkeypatch, tmp_path):
     made = []
     monkeypatch.setattr(train.ReconlabCLI, "_run_subcommand", lambda cli, _: made.append(cli))
 
-    def run(*files: str):
-        options = [f"--config={CONFIGS / file}" for file in files]
+    def run(*arguments: str):
+        options = [a if a.startswith("-") else f"--config={CONFIGS / a}" for a in arguments]
         assert main(["fit", *options, f"--out={tmp_path}"]) == 0
         return made[-1]
 
@@ -107,3 +116,38 @@ def test_paper_profile_restores_the_papers_sizes(instantiate):
     decoder = cli.model.network.decoder
     assert [w.shape[1] for w in decoder.weights] == [1024, 512, 512, 512, 3]
     assert (cli.datamodule.batch_size, cli.model.lr) == (32, 1e-3)
+
+
+def test_there_is_a_test_for_every_loss_overlay():
+    assert {p.stem for p in (CONFIGS / "loss").glob("*.yaml")} == set(LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "loss"),
+    [*((e, x) for e in ("atlasnet_drkfs", "shape_generator_original") for x in LOSSES), ("dpc_drwr_32", "drwr")],
+)
+def test_an_overlay_replaces_the_loss_and_nothing_else(loss, experiment, instantiate):
+    plain, cli = instantiate(f"{experiment}.yaml"), instantiate(f"{experiment}.yaml", f"loss/{loss}.yaml")
+    terms, needs = LOSSES[loss]
+    assert set(cli.model.loss.terms) == terms
+    assert cli.model.loss.needs == needs
+    assert cli.model.loss.end == {}
+    assert set(cli.model.loss.start) <= {"visual"}, "the experiment's own schedule does not linger"
+    assert repr(cli.model.network) == repr(plain.model.network)
+    assert cli.model.needs <= cli.datamodule.needs
+
+
+@pytest.mark.parametrize("experiment", ORIGINALS)
+def test_every_network_takes_the_drkfs_overlay(experiment, instantiate):
+    cli = instantiate(experiment, "loss/drkfs.yaml")
+    assert cli.model.loss.weights == {"visual": 1.0, "regularizer": 1.0}
+    assert cli.model.needs <= cli.datamodule.needs
+
+
+def test_regularisers_and_schedule_of_an_overlay_are_switches(instantiate):
+    options = ("--model.loss.init_args.weights.regularizer=0", "--model.loss.init_args.start.visual=0.5")
+    loss = instantiate("atlasnet_drkfs.yaml", "loss/drkfs.yaml", *options).model.loss
+    assert (loss.weights["regularizer"], loss.start) == (0.0, {"visual": 0.5})
+    options = ("--model.loss.init_args.fixed.regularizer=0", "--model.loss.init_args.start=null")
+    loss = instantiate("atlasnet_drkfs.yaml", "loss/chamfer_drkfs_balanced.yaml", *options).model.loss
+    assert (loss.fixed, loss.start, loss.reference) == ({"regularizer": 0.0}, {}, "chamfer")

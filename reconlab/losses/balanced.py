@@ -24,10 +24,10 @@ class Balanced(Composition):
 
     ``gradient``: the gradients that the weighted terms send into the shape itself (:func:`shape_tensors`: vertices,
     points, logits, or a latent code) have norms of given ratios, ``‖w ∇L‖ = ratio · ‖∇L_reference‖``; the reference
-    has weight 1, so the learning rate keeps its meaning. Norms are measured every ``every`` steps, when a term
-    begins, and until its gradient is first other than 0; a moving average of them gives the weights, which are
-    constants to the optimiser. A measurement costs one more backward pass of each term, as far as the shape and not
-    into the network. Until both norms are known, the weight of a term is its ratio.
+    has weight 1, so the learning rate keeps its meaning. Norms are measured every ``every`` steps and when a term
+    begins; a moving average of them gives the weights, which are constants to the optimiser. A measurement costs one
+    more backward pass of each term, as far as the shape and not into the network. Gradients of 0 do not count: a
+    term has weight 0 until a measurement finds one, and its ratio as long as the reference has none.
 
     ``uncertainty``: ``Σ ½ exp(-s) L + ½ s`` with a learned log-variance ``s`` per term (Kendall et al., CVPR 2018,
     Eq. 7 with ``s = log σ²``), whose optimum ``exp(-s) = 1 / L`` gives every term the same share. Terms must not be
@@ -42,8 +42,9 @@ class Balanced(Composition):
         terms: Losses by name.
         method: ``gradient`` or ``uncertainty``.
         reference: The term whose gradient the others are measured by; the first if not named. It cannot have a
-            ``start``. ``gradient`` only, as are the next three.
+            ``start``. ``gradient`` only, as are ratios, every and momentum.
         ratios: Gradient norm of a weighted term as a multiple of the reference's; 1 where not named.
+        fixed: Terms that take no part in this, geometric regularisers say, with their constant weights.
         every: Steps between measurements.
         momentum: Share of the old value in the moving average of the norms, in [0, 1).
         speed: Factor on the learning rate of the log-variances; ``uncertainty`` only.
@@ -56,7 +57,7 @@ class Balanced(Composition):
     """
 
     norms: Tensor
-    known: Tensor
+    begun: Tensor
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Balanced(Composition):
         method: Literal["gradient", "uncertainty"] = "gradient",
         reference: str | None = None,
         ratios: dict[str, float] | None = None,
+        fixed: dict[str, float] | None = None,
         every: int = 10,
         momentum: float = 0.9,
         speed: float = 10.0,
@@ -81,8 +83,14 @@ class Balanced(Composition):
                 "0 <= momentum < 1, speed > 0."
             )
         self.method = method
-        self.reference = next(iter(terms)) if reference is None else reference
-        self.ratios = _ratios(list(terms), self.reference, ratios or {})
+        self.fixed = {name: float(value) for name, value in (fixed or {}).items()}
+        free = [name for name in terms if name not in self.fixed]
+        if not set(self.fixed) < set(terms):
+            raise ReconlabError(
+                f"Balanced: fixed names {sorted(self.fixed)} of the terms {sorted(terms)}; expected some, not all."
+            )
+        self.reference = free[0] if reference is None else reference
+        self.ratios = _ratios(free, self.reference, ratios or {})
         if method == "gradient" and self.start.get(self.reference, 0.0) > 0:
             raise ReconlabError(
                 f"Balanced: the reference {self.reference!r} starts at {self.start[self.reference]}, but the others' "
@@ -91,12 +99,12 @@ class Balanced(Composition):
         self.every, self.momentum, self.speed = every, momentum, speed
         self.step = 0
         # In the order of the names, so that a config that lists the terms in another order can resume.
-        self.names = sorted(terms)
+        self.names = sorted(free)
         if method == "gradient":
-            self.register_buffer("norms", torch.zeros(len(terms)))  # 0: not known yet
+            self.register_buffer("norms", torch.zeros(len(free)))  # 0: no gradient yet
         else:
-            self.log_variances = nn.Parameter(torch.zeros(len(terms)))
-            self.register_buffer("known", torch.zeros(len(terms), dtype=torch.bool))
+            self.log_variances = nn.Parameter(torch.zeros(len(free)))
+        self.register_buffer("begun", torch.zeros(len(free), dtype=torch.bool))
 
     def advance(self, step: int, total: int) -> None:
         """Move the schedule, and note the step for the next measurement."""
@@ -104,29 +112,35 @@ class Balanced(Composition):
         self.step = step
 
     def weights(self) -> Tensor:
-        """``(T,)`` present factor of each term, in the order of the sorted names; a constant."""
+        """``(T,)`` present factor of each term that is not fixed, in the order of ``names``; a constant."""
         if self.method == "uncertainty":
             return 0.5 * torch.exp(-self.speed * self.log_variances.detach())
         ratios = self.norms.new_tensor([self.ratios[name] for name in self.names])
         ours = self.norms[self.names.index(self.reference)]
-        both = (self.norms > 0) & (ours > 0)
-        return ratios * torch.where(both, ours / torch.where(both, self.norms, 1.0), torch.ones_like(self.norms))
+        if not bool(ours > 0):
+            return ratios
+        known = self.norms > 0
+        return ratios * torch.where(known, ours / torch.where(known, self.norms, 1.0), torch.zeros_like(ours))
 
     def forward(self, shape: Shape, batch: Batch) -> dict[str, Tensor]:
         """``"loss"``, each active term unweighted under its name, its parts as ``name/part``, ``weight/name``."""
         losses, parts = self.evaluate(shape, batch)
-        if self.training and torch.is_grad_enabled():
-            self._measure(losses, shape) if self.method == "gradient" else self._initialise(losses)
+        free = {name: value for name, value in losses.items() if name not in self.fixed}
+        if self.training and torch.is_grad_enabled() and free:
+            self._measure(free, shape) if self.method == "gradient" else self._initialise(free)
         weights = self.weights()
         total: Tensor | None = None
         for name, value in losses.items():
-            i = self.names.index(name)
-            parts[f"weight/{name}"] = weights[i]
-            if self.method == "uncertainty" and self.training:
+            i = -1 if name in self.fixed else self.names.index(name)
+            if name in self.fixed:
+                weighted = self.fixed[name] * value
+            elif self.method == "uncertainty" and self.training:
                 s = self.speed * self.log_variances[i]
                 weighted = 0.5 * torch.exp(-s) * value + 0.5 * s
             else:
                 weighted = weights[i] * value
+            if i >= 0:
+                parts[f"weight/{name}"] = weights[i]
             total = weighted if total is None else total + weighted
         assert total is not None  # noqa: S101 - evaluate() refuses a moment without terms
         parts["loss"] = total
@@ -135,7 +149,7 @@ class Balanced(Composition):
     @torch.no_grad()
     def _initialise(self, losses: dict[str, Tensor]) -> None:
         """Set the log-variance of each term that has just begun, and refuse negative ones."""
-        known = self.known.tolist()
+        begun = self.begun.tolist()
         for name, value in losses.items():
             if float(value) < 0:
                 raise ReconlabError(
@@ -143,28 +157,29 @@ class Balanced(Composition):
                     "not negative: use method 'gradient'."
                 )
             i = self.names.index(name)
-            if not known[i]:
+            if not begun[i]:
                 mean = _over_ranks(value.detach().float())
                 self.log_variances[i] = torch.log(mean.clamp_min(LEAST)) / self.speed
-                self.known[i] = True
+                self.begun[i] = True
 
     def _measure(self, losses: dict[str, Tensor], shape: Shape) -> None:
         """Update the moving averages of the gradient norms, at the steps at which that is due."""
-        old = dict(zip(self.names, self.norms.tolist(), strict=True))
-        if self.step % self.every and all(old[name] > 0 for name in losses):
+        rows = [self.names.index(name) for name in losses]
+        if self.step % self.every and bool(self.begun[rows].all()):
             return
         tensors = [t for t in shape_tensors(shape) if t.requires_grad]
         if not tensors:
             raise ReconlabError(f"Balanced: the {type(shape).__name__} carries no gradient to measure terms by.")
         found = torch.stack([gradient_norm(value, tensors, name) for name, value in losses.items()])
-        for name, norm in zip(losses, _over_ranks(found), strict=True):
+        for i, norm in zip(rows, _over_ranks(found), strict=True):
+            self.begun[i] = True
             if bool(norm > 0) and bool(norm.isfinite()):
-                i, first = self.names.index(name), old[name] == 0
+                first = bool(self.norms[i] == 0)
                 self.norms[i] = norm if first else self.momentum * self.norms[i] + (1 - self.momentum) * norm
 
     def extra_repr(self) -> str:
         """The settings."""
-        return f"method={self.method!r}, reference={self.reference!r}, ratios={self.ratios}"
+        return f"method={self.method!r}, reference={self.reference!r}, ratios={self.ratios}, fixed={self.fixed}"
 
 
 def gradient_norm(loss: Tensor, tensors: list[Tensor], name: str) -> Tensor:

@@ -111,6 +111,18 @@ def test_norms_are_a_moving_average_of_measurements_every_few_steps():
     assert seen == pytest.approx([2.0, 2.0, 0.75 * 2 + 0.25 * 6, 3.0]), "steps 0 and 2 measure"
 
 
+@pytest.mark.parametrize("method", ["gradient", "uncertainty"])
+def test_a_fixed_term_takes_no_part(method):
+    shape = PointCloud(torch.tensor([[[1.0, 2.0, 3.0]]], requires_grad=True))
+    terms = {"regularizer": Quadratic(-7.0), "near": Quadratic(1.0), "far": Quadratic(1000.0, 5.0)}
+    with_it, without = Balanced(terms, method=method, fixed={"regularizer": 0.1}), two(method=method)
+    assert with_it.reference == "near", "the first that is not fixed"
+    ours, theirs = with_it(shape, BATCH), without(shape, BATCH)
+    assert ours["loss"].item() == pytest.approx(theirs["loss"].item() - 0.1 * 7 * 14, rel=1e-5)
+    assert torch.equal(with_it.weights(), without.weights())
+    assert "weight/regularizer" not in ours
+
+
 def test_a_term_that_begins_is_measured_at_once():
     loss = two(every=100, start={"far": 0.5})
     shape = PointCloud(torch.tensor([[[1.0, 0.0, 0.0]]], requires_grad=True))
@@ -122,13 +134,19 @@ def test_a_term_that_begins_is_measured_at_once():
     assert float(parts["weight/far"]) == pytest.approx(2 / far, rel=1e-5)
 
 
-def test_a_term_without_gradient_waits():
-    loss = Balanced({"near": Quadratic(1.0), "far": Quadratic(10.0)})
-    parts = loss(PointCloud(torch.zeros(1, 1, 3, requires_grad=True)), BATCH)
-    assert float(parts["weight/far"]) == 1, "no norm is known: the ratio itself"
-    loss.advance(3, 100)
-    parts = loss(PointCloud(torch.ones(1, 1, 3, requires_grad=True)), BATCH)
-    assert float(parts["weight/far"]) == pytest.approx(0.1), "measured as soon as there is one"
+def test_gradients_of_zero_do_not_count():
+    loss = Balanced({"near": Quadratic(1.0), "far": Quadratic(10.0, 1.0)}, every=5)
+
+    def weight(step: int, x: float) -> float:
+        loss.advance(step, 100)
+        return float(loss(PointCloud(torch.full((1, 1, 3), x, requires_grad=True)), BATCH)["weight/far"])
+
+    assert weight(0, 0.0) == 1, "the reference has none: the ratio itself"
+    assert weight(5, 1.0) == pytest.approx(2 / 20), "far had one of 20 √3 then, near has one of 2 √3 now"
+    loss = Balanced({"near": Quadratic(1.0), "far": Quadratic(10.0, 1.0)}, every=5)
+    assert weight(0, 1.0) == 0, "far has none: it waits"
+    assert weight(4, 2.0) == 0, "measured once; the next time is not yet"
+    assert weight(5, 2.0) == pytest.approx((0.9 * 2 + 0.1 * 4) / 20)
 
 
 def test_weights_carry_no_gradient():
@@ -172,9 +190,8 @@ def test_uncertainty_weights_converge_to_the_analytic_optimum():
         optimizer.step()
     for name, term in loss.terms.items():
         value = float(term(later, BATCH)["loss"])
-        assert math.exp(-loss.speed * float(loss.log_variances[loss.names.index(name)])) == pytest.approx(
-            1 / value, rel=1e-3
-        )
+        s = loss.speed * loss.log_variances[loss.names.index(name)].item()
+        assert math.exp(-s) == pytest.approx(1 / value, rel=1e-3)
 
 
 def test_uncertainty_by_hand():
@@ -184,7 +201,7 @@ def test_uncertainty_by_hand():
     loss.log_variances.data = torch.tensor([2.0, -1.0])  # far, near
     far, near = 1000 * (16 + 9 + 4), 14
     total = 0.5 * (math.exp(-2) * far + 2 + math.exp(1) * near - 1)
-    assert float(loss(shape, BATCH)["loss"]) == pytest.approx(total, rel=1e-6)
+    assert loss(shape, BATCH)["loss"].item() == pytest.approx(total, rel=1e-6)
 
 
 @pytest.mark.parametrize("method", ["gradient", "uncertainty"])
@@ -309,6 +326,9 @@ def terms():
         ({"momentum": 1.0}, "momentum 1.0"),
         ({"speed": 0.0}, "speed 0.0"),
         ({"start": {"near": 0.5}}, "the reference 'near' starts at 0.5"),
+        ({"fixed": {"x": 1.0}}, r"fixed names \['x'\] of the terms \['far', 'near'\]"),
+        ({"fixed": {"near": 1.0, "far": 1.0}}, "expected some, not all"),
+        ({"fixed": {"far": 1.0}, "reference": "far"}, r"the reference is 'far'; the terms are \['near'\]"),
         ({"start": {"x": 0.5}}, "Balanced: start names 'x'"),
         ({"method": "uncertainty", "ratios": {"far": 2.0}}, "belong to method 'gradient'"),
         ({"method": "uncertainty", "reference": "far"}, "belong to method 'gradient'"),

@@ -26,6 +26,7 @@ CLASSES = {
         *(
             "CAP",
             "Chamfer",
+            "CodeRegression",
             "CrossSilhouetteIoU",
             "DPC",
             "DRC",
@@ -35,6 +36,7 @@ CLASSES = {
             "GeometricRegularizer",
             "Matryoshka",
             "OctreeCrossEntropy",
+            "OccupancyMSE",
             "PTN",
             "Balanced",
             "Pixel2MeshLoss",

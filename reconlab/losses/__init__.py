@@ -12,8 +12,9 @@ from reconlab.losses.drwr import DRWR
 from reconlab.losses.epcg import EPCG
 from reconlab.losses.matryoshka import Matryoshka
 from reconlab.losses.mesh_regularizers import GeometricRegularizer
-from reconlab.losses.pixel2mesh import Pixel2MeshLoss
+from reconlab.losses.occupancy_mse import CodeRegression, OccupancyMSE
 from reconlab.losses.octree_cross_entropy import OctreeCrossEntropy
+from reconlab.losses.pixel2mesh import Pixel2MeshLoss
 from reconlab.losses.pixel_mse import PixelMSE
 from reconlab.losses.ptn import PTN
 from reconlab.losses.silhouette_iou import SilhouetteIoU
@@ -31,12 +32,14 @@ __all__ = [
     "PTN",
     "Balanced",
     "Chamfer",
+    "CodeRegression",
     "CrossSilhouetteIoU",
     "GeometricRegularizer",
     "Loss",
     "Matryoshka",
-    "Pixel2MeshLoss",
+    "OccupancyMSE",
     "OctreeCrossEntropy",
+    "Pixel2MeshLoss",
     "PixelMSE",
     "SilhouetteIoU",
     "VoxelMSE",

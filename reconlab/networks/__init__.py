@@ -8,9 +8,10 @@ from reconlab.networks.dpc_voxels import DPCVoxels
 from reconlab.networks.drc import DRCNet
 from reconlab.networks.epcg import EPCGNet
 from reconlab.networks.free import FreePoints, FreeSphere
+from reconlab.networks.imnet import IMNet, IMNetAutoencoder
 from reconlab.networks.matryoshka import MatryoshkaNet
-from reconlab.networks.pixel2mesh import Pixel2Mesh
 from reconlab.networks.ogn import OGN
+from reconlab.networks.pixel2mesh import Pixel2Mesh
 from reconlab.networks.ptn import PTNNet
 from reconlab.networks.shape_generator import ShapeGenerator
 
@@ -25,6 +26,8 @@ __all__ = [
     "EPCGNet",
     "FreePoints",
     "FreeSphere",
+    "IMNet",
+    "IMNetAutoencoder",
     "MatryoshkaNet",
     "Network",
     "PTNNet",

@@ -86,8 +86,10 @@ def _best_pieces(images: Tensor, weight: Tensor, bias: Tensor, terms: int) -> tu
 
 
 class _Score(torch.autograd.Function):
-    """The score with constant filters on the CPU, where torch's way back through 16 filters of 21×21 into one channel
-    takes five times as long as the way there (a third of a DR-KFS step at 256²); by FFT it takes as long.
+    """The score with constant filters on the CPU, its gradient by FFT.
+
+    Torch's way back, 16 channels through filters of 21×21 into one, takes five times as long as the way there, a
+    third of a DR-KFS step at 256²; by FFT it takes as long.
     """
 
     @staticmethod

@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reconlab.errors import ReconlabError
+from reconlab.features.dense import DenseDescriptor
 from reconlab.features.detector import PiecewiseLinearDetector, poi_map, score_range, sigmoid_map
 from reconlab.features.hardnet import HardNet
 from reconlab.features.patches import PatchFeatures, extract_patches, flat_patches
-from reconlab.features.weights import load_detector, load_hardnet
+from reconlab.features.weights import load_dense, load_detector, load_hardnet
 
 Squash = Literal["minmax", "sigmoid"]
+Descriptor = Literal["exact", "dense"]
 
 
 class PatchExtractor(nn.Module):
@@ -23,11 +27,12 @@ class PatchExtractor(nn.Module):
 
     Args:
         detector: Scores the pixels.
-        hardnet: Describes the patches; folded here.
+        hardnet: Describes the patches one by one, and is folded here; or a :class:`DenseDescriptor`, which describes
+            all windows of a map at once (its patches are 32×32 at a stride of 16).
         squash: How scores become a PoI map. ``minmax``: by the ground-truth view's own lowest and highest score
             (the reconstruction of that view uses the same two numbers). ``sigmoid``: a fixed squash.
         flat_std: Patches of the PoI map with a smaller standard deviation are flat: all of them share the
-            descriptor of a constant patch and are not computed. 0 computes all.
+            descriptor of a constant patch and are not computed. 0 computes all. A dense descriptor does without.
         size: Patch side in pixels.
         stride: Step between patches in pixels.
         bf16: Run the descriptor's convolutions in bfloat16 (norms and distances stay in full precision).
@@ -41,7 +46,7 @@ class PatchExtractor(nn.Module):
     def __init__(
         self,
         detector: PiecewiseLinearDetector,
-        hardnet: HardNet,
+        hardnet: HardNet | DenseDescriptor,
         squash: Squash = "minmax",
         flat_std: float = 5e-3,
         size: int = 32,
@@ -49,6 +54,8 @@ class PatchExtractor(nn.Module):
         bf16: bool = False,
     ) -> None:
         super().__init__()
+        if isinstance(hardnet, DenseDescriptor) and (size, stride) != (hardnet.patch_size, hardnet.stride):
+            raise ReconlabError(f"A dense descriptor has patches of 32 at a stride of 16, not {size} and {stride}.")
         self.detector = detector.eval()
         self.hardnet = hardnet.fold()
         self.squash = squash
@@ -59,12 +66,15 @@ class PatchExtractor(nn.Module):
         self.eval()
 
     @classmethod
-    def load(cls, weights: str = "bundled", detector: str = "bundled", **settings) -> PatchExtractor:  # type: ignore[no-untyped-def]
-        """With trained weights; see :func:`load_hardnet` and :func:`load_detector`."""
+    def load(  # type: ignore[no-untyped-def]
+        cls, weights: str = "bundled", detector: str = "bundled", descriptor: Descriptor = "exact", **settings
+    ) -> PatchExtractor:
+        """With trained weights; see :func:`load_hardnet`, :func:`load_dense` and :func:`load_detector`."""
         # The networks' initial values are thrown away: drawing them must not change what is drawn afterwards, or
         # two experiments that differ in the loss alone would start from different reconstruction networks.
         with torch.random.fork_rng(devices=[]):
-            return cls(load_detector(detector), load_hardnet(weights), **settings)
+            net = load_dense(weights) if descriptor == "dense" else load_hardnet(weights)
+            return cls(load_detector(detector), net, **settings)
 
     def train(self, mode: bool = True) -> PatchExtractor:
         """Stays in eval mode: the weights are frozen and BatchNorm is folded."""
@@ -101,6 +111,11 @@ class PatchExtractor(nn.Module):
             Features with leading shape ``(M,)``.
         """
         maps, low, high = self.poi(images, like)
+        if isinstance(self.hardnet, DenseDescriptor):
+            with torch.autocast(maps.device.type, torch.bfloat16, enabled=self.bf16):
+                described = self.hardnet(maps)
+            means = F.avg_pool2d(maps, self.size, self.stride).squeeze(1)
+            return PatchFeatures(described, means.clamp(min=0.0), low, high)
         patches = extract_patches(maps, self.size, self.stride)
         weights = patches.mean(dim=(-2, -1)).clamp(min=0.0)
         return PatchFeatures(self.describe(patches), weights, low, high)

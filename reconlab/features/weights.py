@@ -1,22 +1,24 @@
-"""Where the weights of the detector and of HardNet come from: bundled, kornia's, or a file. Never a fallback."""
+"""Where the weights of detector and descriptors come from: bundled, kornia's, or a file. Never a fallback."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
+from reconlab.features.dense import DenseDescriptor
 from reconlab.features.detector import PiecewiseLinearDetector
 from reconlab.features.hardnet import HardNet
 
 BUNDLED = Path(__file__).parent / "weights"
 DETECTOR_FILE = "detector.safetensors"
 HARDNET_FILE = "hardnet.safetensors"
+DENSE_FILE = "dense.safetensors"
 
 
 def load_hardnet(weights: str = "bundled", eps: float = 1e-2) -> HardNet:
@@ -40,6 +42,33 @@ def load_hardnet(weights: str = "bundled", eps: float = 1e-2) -> HardNet:
         state = read_state(path, what="HardNet", setting=weights)
         source = str(path)
     _load(net, state, source, "HardNet (7 convolutions, 128 dimensions)")
+    return net.eval()
+
+
+def load_dense(weights: str = "bundled") -> DenseDescriptor:
+    """The dense descriptor with trained weights, in eval mode; widths as in the file.
+
+    Args:
+        weights: ``bundled`` (made to answer as the bundled HardNet does, docs/weights.md), or the path of a
+            ``.safetensors``, ``.pth`` or ``.pt`` file with its state dict.
+
+    Raises:
+        ReconlabError: The file is missing, is damaged, or holds another network.
+    """
+    if weights == "kornia":
+        raise ReconlabError(
+            "DR-KFS' dense descriptor has no weights of kornia's: give weights 'bundled' or a path, or take "
+            "descriptor 'exact'."
+        )
+    path = BUNDLED / DENSE_FILE if weights == "bundled" else Path(weights).expanduser()
+    state = read_state(path, what="the dense descriptor", setting=weights)
+    kernels = [v for k, v in sorted(state.items()) if k.startswith("layers.") and v.dim() == 4]
+    if len(kernels) != 5:
+        raise ReconlabError(f"{path} does not hold a dense descriptor: it needs five convolutions 'layers.*.weight'.")
+    net = DenseDescriptor(widths=cast(Any, tuple(len(k) for k in kernels)))
+    _load(net, state, str(path), "the dense descriptor")
+    # Rounding to fp16 leaves a trace of the mean in the first filters
+    net.centre()
     return net.eval()
 
 

@@ -95,7 +95,8 @@ def test_quick_way_back_equals_torchs(size, kernel):
     gradients = []
     for frozen in (False, True):
         detector.requires_grad_(not frozen)
-        image = torch.rand(2, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        torch.manual_seed(1)
+        image = torch.rand(2, 1, *size, dtype=torch.float64, requires_grad=True)
         score = detector(image)
         assert ("Score" in type(score.grad_fn).__name__) is frozen
         gradients.append(torch.autograd.grad(score, image, upstream)[0])

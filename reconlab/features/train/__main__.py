@@ -95,8 +95,8 @@ def run(given: argparse.Namespace) -> None:
     log.info("%d + %d pairs of views after %.0f s", len(train), len(held), time.process_time() - start)
 
     card = {
-        "command": " ".join(["python -m reconlab.features.train --out DIR", *_settings(given)]),
-        "commit": _commit(),
+        "command": " ".join(["python -m reconlab.features.train --out DIR", *settings_of(given)]),
+        "commit": commit(),
         "seed": given.seed,
         "torch": torch.__version__,
         "machine": f"{platform.machine()}, {given.threads} thread(s), CPU",
@@ -156,7 +156,7 @@ def run(given: argparse.Namespace) -> None:
     log.info("done after %.0f CPU-seconds: %s", time.process_time() - start, results["hardnet"]["held_out"])
 
 
-def _settings(given: argparse.Namespace) -> list[str]:
+def settings_of(given: argparse.Namespace) -> list[str]:
     """The settings but for the folder, as words of a command line."""
     words = []
     for name, value in vars(given).items():
@@ -168,7 +168,7 @@ def _settings(given: argparse.Namespace) -> list[str]:
     return words
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of the working tree, marked where this code differs from it; 'unknown' outside of one."""
 
     def git(*words: str) -> str:

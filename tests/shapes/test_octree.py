@@ -66,7 +66,7 @@ def test_the_composition_is_the_recursion(seed: int) -> None:
 
 
 def test_composition_gradients_by_finite_differences() -> None:
-    levels = some_tree(0, batch=1, sides=(2, 4), share=0.5)
+    levels = some_tree(2, batch=1, sides=(2, 4), share=0.5)
     logits = [v.logits.clone().requires_grad_() for v in levels]
 
     def compose(*values: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,13 @@ FIGURES = {
     "drwr-fig9": "DRWR, Figs. 7 and 9: reconstructions of randomly chosen shapes, a row per --checkpoint",
     "drwr-fig11": "DRWR, Fig. 11: one shape along a training, from --checkpoint files of several steps",
     "drwr-fig12": "DRWR, Fig. 12: shapes between two images' latent codes, from one --checkpoint",
+    "drkfs-fig2": "DR-KFS, Fig. 2: edits of chairs under distortion and visual measures; prints the numbers",
+    "drkfs-fig5": "DR-KFS, Fig. 5: reconstructions of Table 4's trainings, a row per --checkpoint",
+    "drkfs-fig6": "DR-KFS, Fig. 6: leg bars shifted and deleted; prints Table 5",
+    "drkfs-fig7": "DR-KFS, Figs. 1 and 7: the same shapes under two losses, a row per --checkpoint",
 }
+GALLERIES = ("drwr-fig9", "drkfs-fig5", "drkfs-fig7")
+COUNTS = {"drkfs-fig2": 20, "drkfs-fig6": 56}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,7 +55,13 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--category", default="airplane", help="of those shapes")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="of those shapes")
-    parser.add_argument("--count", type=int, default=8, help="shapes (Fig. 9) or pairs of shapes (Fig. 12)")
+    parser.add_argument(
+        "--count",
+        type=int,
+        help="shapes of a gallery or pairs of shapes (DRWR's Fig. 12), 8 if not given; chairs of DR-KFS' Fig. 2 (20) "
+        "and of each kind of Fig. 6 (56)",
+    )
+    parser.add_argument("--json", help="a file for the numbers of DR-KFS' Figs. 2 and 6")
     parser.add_argument("--shape", default="chair", help="procedural shape: airplane, car, chair or lamp")
     parser.add_argument("--mesh", help="a mesh file (obj, glb, ply, stl, off) instead")
     parser.add_argument("--seed", type=int, default=0, help="of the procedural shape and of the first points")
@@ -69,10 +81,16 @@ def main(argv: Sequence[str]) -> int:
         raise ReconlabError(f"there is no figure {name!r}; {hint}")
     out = Path(options.out)
     check_writable(out)
+    if options.json and name not in COUNTS:
+        raise ReconlabError(f"--json goes with {' and '.join(COUNTS)}: {name} has no numbers.")
+    if options.count is None:
+        options.count = COUNTS.get(name, 8)
 
     from reconlab.lab.pictures import save_picture
 
-    if name in ("drwr-fig9", "drwr-fig11", "drwr-fig12"):
+    if name in COUNTS:
+        picture = measured_figure(name, options)
+    elif name in (*GALLERIES, "drwr-fig11", "drwr-fig12"):
         picture = trained_figure(name, options)
     else:
         from reconlab.report.drwr_figures import Setting, draw_figure
@@ -86,6 +104,44 @@ def main(argv: Sequence[str]) -> int:
         raise ReconlabError(f"Cannot write --out {out}: {error.strerror or error}.") from error
     print(f"picture: {out}")
     return 0
+
+
+def measured_figure(name: str, options: argparse.Namespace) -> Image:
+    """A figure with a table: prints the table, writes ``--json``.
+
+    Raises:
+        ReconlabError: ``--count`` is below 1, or ``--json`` cannot be written.
+    """
+    import io
+    import json
+
+    from PIL import Image as Pictures
+
+    from reconlab.lab.run_directory import provenance
+
+    if options.count < 1:
+        raise ReconlabError(f"--count is {options.count}; choose at least 1.")
+    if name == "drkfs-fig2":
+        from reconlab.report import drkfs_edits
+
+        table = drkfs_edits.edit_table(options.count)
+        report, figure = drkfs_edits.text(table), drkfs_edits.figure2(table)
+    else:
+        from reconlab.report import drkfs_bars
+
+        table = drkfs_bars.table5(options.count)
+        report, figure = drkfs_bars.text(table), drkfs_bars.figure6()
+    print(report)
+    if options.json:
+        command = f"reconlab figure {name} --count {options.count}"
+        text = json.dumps({"table": table, "command": command, **provenance(0)}, indent=1, default=str)
+        try:
+            Path(options.json).write_text(text + "\n")
+        except OSError as error:
+            raise ReconlabError(f"Cannot write --json {options.json}: {error.strerror or error}.") from error
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=100)
+    return Pictures.open(image)
 
 
 def trained_figure(name: str, options: argparse.Namespace) -> Image:
@@ -108,7 +164,7 @@ def trained_figure(name: str, options: argparse.Namespace) -> Image:
     if options.count < 1:
         raise ReconlabError(f"--count is {options.count}; choose at least 1.")
     samples = Samples(options.root, options.category, options.split, options.seed)
-    if name == "drwr-fig9":
+    if name in GALLERIES:
         titles = [title for title, _ in given]
         if len(set(titles)) < len(titles):
             raise ReconlabError(f"--checkpoint: two rows are called {titles[-1]!r}; say title=file for each.")

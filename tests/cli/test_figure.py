@@ -10,11 +10,12 @@ from PIL import Image
 from reconlab.cli.__main__ import main
 from reconlab.cli.figure import FIGURES
 
-TRAINED = ("drwr-fig9", "drwr-fig11", "drwr-fig12")
+TRAINED = ("drwr-fig9", "drwr-fig11", "drwr-fig12", "drkfs-fig5", "drkfs-fig7")
+MEASURED = ("drkfs-fig2", "drkfs-fig6")  # tests/report/test_drkfs_figures.py
 QUICK = ("--points=30", "--steps=2")
 
 
-@pytest.mark.parametrize("name", [f for f in FIGURES if f not in TRAINED])
+@pytest.mark.parametrize("name", [f for f in FIGURES if f not in TRAINED + MEASURED])
 def test_writes_a_picture(name, tmp_path, capsys):
     out = tmp_path / "new folder" / "figure.png"
     assert main(["figure", name, "--out", str(out), "--shape=airplane", *QUICK]) == 0

@@ -12,6 +12,7 @@ from reconlab.networks.imnet import IMNet, IMNetAutoencoder
 from reconlab.networks.matryoshka import MatryoshkaNet
 from reconlab.networks.ogn import OGN
 from reconlab.networks.pixel2mesh import Pixel2Mesh
+from reconlab.networks.pointoutnet import PointOutNet
 from reconlab.networks.ptn import PTNNet
 from reconlab.networks.shape_generator import ShapeGenerator
 
@@ -32,5 +33,6 @@ __all__ = [
     "Network",
     "PTNNet",
     "Pixel2Mesh",
+    "PointOutNet",
     "ShapeGenerator",
 ]

@@ -2,6 +2,7 @@
 
 from reconlab.renderers.hard import render_depth, render_rgba
 from reconlab.renderers.max_projection import max_projection
+from reconlab.renderers.nmr import render_nmr
 from reconlab.renderers.point_gaussians import render_point_gaussians
 from reconlab.renderers.point_volume import PointSilhouettes, render_point_silhouettes
 from reconlab.renderers.pseudo_depth import PseudoDepth, render_orthographic_depth, render_pseudo_depth
@@ -23,6 +24,7 @@ __all__ = [
     "ray_silhouettes",
     "ray_termination",
     "render_depth",
+    "render_nmr",
     "render_orthographic_depth",
     "render_point_gaussians",
     "render_point_silhouettes",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from reconlab.cameras import Cameras
-from reconlab.errors import ReconlabError
 from reconlab.kernels import soft_rasterize as kernel
-from reconlab.renderers.shading import Light, turn_to_viewer
+from reconlab.renderers.screen import Normals, screen_faces
+from reconlab.renderers.shading import Light
 from reconlab.shapes import Mesh
 
 
@@ -28,7 +28,7 @@ def soft_rasterize(
     *,
     sigma: float = 1e-4,
     gamma: float = 1e-3,
-    normals: Literal["smooth", "flat"] = "smooth",
+    normals: Normals = "smooth",
     light: Light | None = None,
     shading: bool = True,
     near: float = 0.1,
@@ -70,63 +70,10 @@ def soft_rasterize(
         >>> views.silhouette.shape, bool(views.silhouette[0, 0, 14, 20] > 0.99)
         (torch.Size([1, 3, 32, 32]), True)
     """
-    if normals not in ("smooth", "flat"):
-        raise ReconlabError(f"soft_rasterize: normals is {normals!r}; expected 'smooth' or 'flat'.")
-    batch = len(mesh)
     with torch.autocast(mesh.device.type, enabled=False):  # geometry in half precision is noise
-        if mesh.vertices.dtype in (torch.float16, torch.bfloat16):
-            mesh = Mesh(mesh.vertices.float(), mesh.faces, mesh.vertex_splits, mesh.face_splits)
-        xyz, splits, grey = _screen_faces(mesh, _rig(cameras, batch).to(mesh.device), normals, light, shading)
+        xyz, splits, grey = screen_faces(mesh, cameras, normals, light, shading, "soft_rasterize")
         image = kernel.soft_rasterize(
             xyz, splits, image_size, grey, sigma=sigma, gamma=gamma, near=near, far=far, backend=backend
         )
-    alpha = image.alpha.view(batch, cameras.shape[-1], *image.alpha.shape[1:])
+    alpha = image.alpha.view(len(mesh), cameras.shape[-1], *image.alpha.shape[1:])
     return SoftImages(alpha, None if image.shade is None else image.shade.view(alpha.shape) * alpha)
-
-
-def _screen_faces(
-    mesh: Mesh, rig: Cameras, normals: str, light: Light | None, shading: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Faces of all meshes from all cameras (B,V) as the kernel takes them: corners, splits, grey values."""
-    batch, views = rig.shape
-    corners = mesh.face_vertices()
-    shades = _FaceShades(mesh, corners, normals) if shading else None
-    xyz, grey, counts = [corners[:0]], [corners[:0, :, 0]], [0]
-    for b in range(batch):
-        (v0, v1), (f0, f1) = mesh.vertex_splits[b : b + 2].tolist(), mesh.face_splits[b : b + 2].tolist()
-        xy, depth = rig[b].project(mesh.vertices[v0:v1].expand(views, -1, -1))
-        points = torch.cat([xy, depth.unsqueeze(-1)], -1)
-        xyz.append(points[:, mesh.faces[f0:f1] - v0].reshape(-1, 3, 3))
-        if shades is not None:
-            grey.append(shades.seen_from(slice(f0, f1), rig[b].position, light or Light()))
-        counts += [f1 - f0] * views
-    return torch.cat(xyz), torch.tensor(counts).cumsum(0), torch.cat(grey) if shading else None
-
-
-class _FaceShades:
-    """Normals of a packed mesh, and the grey values of its corners from any cameras."""
-
-    def __init__(self, mesh: Mesh, corners: Tensor, normals: str) -> None:
-        self.face_normals = mesh.face_normals()
-        flat = self.face_normals[:, None].expand(-1, 3, -1)
-        self.corner_normals = mesh.vertex_normals()[mesh.faces] if normals == "smooth" else flat
-        self.centres = corners.detach().mean(1)
-
-    def seen_from(self, part: slice, eyes: Tensor, light: Light) -> Tensor:
-        """(V·F,3) grey values of the corners of the faces in ``part``."""
-        turned = turn_to_viewer(
-            self.corner_normals[part], self.face_normals[part], self.centres[part], eyes.to(self.centres.dtype)
-        )
-        return light.shade(turned).reshape(-1, 3)
-
-
-def _rig(cameras: Cameras, batch: int) -> Cameras:
-    shape = tuple(cameras.shape)
-    if len(shape) == 1:
-        return cameras.reshape(1, *shape).expand(batch, *shape)
-    if len(shape) == 2 and shape[0] == batch:
-        return cameras
-    raise ReconlabError(
-        f"soft_rasterize: the cameras have shape {shape} and there are {batch} meshes; "
-        f"expected (V,) for shared cameras or ({batch}, V)."
-    )

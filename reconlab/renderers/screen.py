@@ -1,0 +1,83 @@
+"""Meshes seen from cameras as the rasterising kernels take them: packed screen-space corners with grey values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reconlab.cameras import Cameras
+from reconlab.errors import ReconlabError
+from reconlab.renderers.shading import Light, turn_to_viewer
+from reconlab.shapes import Mesh
+
+Normals = Literal["smooth", "flat"]
+
+
+def screen_faces(
+    mesh: Mesh, cameras: Cameras, normals: Normals, light: Light | None, shading: bool, who: str
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Faces of all meshes from all cameras, view after view within a mesh. Differentiable.
+
+    Args:
+        mesh: B meshes; half precision is raised to float32.
+        cameras: Shape (V,), shared, or (B,V).
+        normals: "smooth" (area-weighted vertex normals) or "flat".
+        light: Light and ambient; ``Light()`` if None.
+        shading: Whether to make grey values.
+        who: The renderer, for error messages.
+
+    Returns:
+        Corners (ΣF·V, 3, 3): x, y in [-1,1] and depth; splits (B·V + 1,); grey values (ΣF·V, 3), or None.
+
+    Raises:
+        ReconlabError: The cameras' shape does not fit the mesh, or ``normals`` is neither.
+    """
+    if normals not in ("smooth", "flat"):
+        raise ReconlabError(f"{who}: normals is {normals!r}; expected 'smooth' or 'flat'.")
+    if mesh.vertices.dtype in (torch.float16, torch.bfloat16):
+        mesh = Mesh(mesh.vertices.float(), mesh.faces, mesh.vertex_splits, mesh.face_splits)
+    rig = _rig(cameras, len(mesh), who).to(mesh.device)
+    batch, views = rig.shape
+    corners = mesh.face_vertices()
+    shades = _FaceShades(mesh, corners, normals) if shading else None
+    xyz, grey, counts = [corners[:0]], [corners[:0, :, 0]], [0]
+    for b in range(batch):
+        (v0, v1), (f0, f1) = mesh.vertex_splits[b : b + 2].tolist(), mesh.face_splits[b : b + 2].tolist()
+        xy, depth = rig[b].project(mesh.vertices[v0:v1].expand(views, -1, -1))
+        points = torch.cat([xy, depth.unsqueeze(-1)], -1)
+        xyz.append(points[:, mesh.faces[f0:f1] - v0].reshape(-1, 3, 3))
+        if shades is not None:
+            grey.append(shades.seen_from(slice(f0, f1), rig[b].position, light or Light()))
+        counts += [f1 - f0] * views
+    return torch.cat(xyz), torch.tensor(counts).cumsum(0), torch.cat(grey) if shading else None
+
+
+class _FaceShades:
+    """Normals of a packed mesh, and the grey values of its corners from any cameras."""
+
+    def __init__(self, mesh: Mesh, corners: Tensor, normals: str) -> None:
+        self.face_normals = mesh.face_normals()
+        flat = self.face_normals[:, None].expand(-1, 3, -1)
+        self.corner_normals = mesh.vertex_normals()[mesh.faces] if normals == "smooth" else flat
+        self.centres = corners.detach().mean(1)
+
+    def seen_from(self, part: slice, eyes: Tensor, light: Light) -> Tensor:
+        """(V·F,3) grey values of the corners of the faces in ``part``."""
+        turned = turn_to_viewer(
+            self.corner_normals[part], self.face_normals[part], self.centres[part], eyes.to(self.centres.dtype)
+        )
+        return light.shade(turned).reshape(-1, 3)
+
+
+def _rig(cameras: Cameras, batch: int, who: str) -> Cameras:
+    shape = tuple(cameras.shape)
+    if len(shape) == 1:
+        return cameras.reshape(1, *shape).expand(batch, *shape)
+    if len(shape) == 2 and shape[0] == batch:
+        return cameras
+    raise ReconlabError(
+        f"{who}: the cameras have shape {shape} and there are {batch} meshes; "
+        f"expected (V,) for shared cameras or ({batch}, V)."
+    )

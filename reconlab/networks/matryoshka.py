@@ -54,6 +54,10 @@ class ShapeLayerGrid(VoxelGrid):
             self._values = cells.to(self.shape_layers.dtype)
         return self._values
 
+    def anchors(self) -> list[Tensor]:
+        """The depth maps."""
+        return [self.shape_layers]
+
     def cells(self) -> Tensor:
         """``(B, S, S, S)`` bool: the layers fused and carved, whatever ``values`` are."""
         return decode(from_depths(self.shape_layers.detach()))

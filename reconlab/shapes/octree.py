@@ -91,6 +91,10 @@ class OctreeGrid(VoxelGrid):
         """``(B, D, D, D)`` soft occupancy."""
         return torch.sigmoid(self.logits)
 
+    def anchors(self) -> list[Tensor]:
+        """The logits of every level."""
+        return [level.logits for level in self.levels]
+
     def hard(self) -> VoxelGrid:
         """The grid in {0, 1} of each cell's most probable class: of EMPTY and FILLED where it has no children."""
         flat = live = torch.ones(self.count * self.levels[0].cells, device=self.device)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
-from reconlab.kernels.soft_rasterize.reference import MAX_COORDINATE
+from reconlab.kernels.soft_rasterize.reference import Settings, usable_faces
 
 
 def check_faces(
@@ -50,8 +50,12 @@ def check_backend(who: str, backend: str, face_xyz: Tensor) -> bool:
     return suited and backend != "reference"
 
 
-def within(face_xyz: Tensor, far: float) -> Tensor:
-    """``face_xyz`` without a gradient, NaN where a face lies partly beyond ``far`` or absurdly far off the image."""
+def drawable(face_xyz: Tensor, near: float, far: float) -> Tensor:
+    """``face_xyz`` without a gradient, with the faces that are not to be drawn replaced by NaN.
+
+    Those are what the soft rasteriser drops: a corner non-finite, nearer than ``near``, beyond ``far`` or absurdly
+    far off the image, or next to no area.
+    """
     xyz = face_xyz.detach()
-    outside = (xyz[..., 2] > far).any(1) | (xyz[..., :2].abs() >= MAX_COORDINATE).flatten(1).any(1)
-    return torch.where(outside[:, None, None], torch.nan, xyz)
+    settings = Settings(1, 1, 1.0, 1.0, near, far, 0.0, 0.5)  # of which only the planes matter here
+    return torch.where(usable_faces(xyz, settings)[:, None, None], xyz, torch.nan)

@@ -10,6 +10,7 @@ from torch import Tensor
 from reconlab.batch import Batch, Views
 from reconlab.errors import ReconlabError
 from reconlab.losses.silhouette_iou import silhouette_iou
+from reconlab.losses.view_images import Renderer
 from reconlab.losses.view_loss import ViewLoss
 from reconlab.shapes import Mesh, Shape
 
@@ -31,6 +32,7 @@ class CrossSilhouetteIoU(ViewLoss):
             is 150 000 of 250 000 steps, where its learning rate falls likewise.
         sigma_decay: See there.
         views_per_chunk: Views rendered at once, the rest recomputed in the backward pass; None: all.
+        renderer: ``softras`` (the released code), ``nmr`` or ``dibr``; sigma is DIB-R's δ, and NMR has none.
 
     Raises:
         ReconlabError: A setting out of range.
@@ -43,9 +45,17 @@ class CrossSilhouetteIoU(ViewLoss):
         sigma_milestones: Sequence[float] = (0.6,),
         sigma_decay: float = 0.3,
         views_per_chunk: int | None = None,
+        renderer: Renderer = "softras",
     ) -> None:
         super().__init__(
-            "silhouette", "views", None, image_size, sigma, views_per_chunk=views_per_chunk, cache_bytes=0
+            "silhouette",
+            "views",
+            None,
+            image_size,
+            sigma,
+            views_per_chunk=views_per_chunk,
+            cache_bytes=0,
+            renderer=renderer,
         )
         if any(not 0 <= m <= 1 for m in sigma_milestones) or sigma_decay <= 0 or sigma <= 0:
             raise ReconlabError(

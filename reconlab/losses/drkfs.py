@@ -19,6 +19,7 @@ from reconlab.losses.drkfs_matching import Reduction, drkfs, drkfs_parts, pyrami
 from reconlab.losses.view_images import (
     Images,
     Normals,
+    Renderer,
     RenderSettings,
     TargetCache,
     choose_views,
@@ -78,6 +79,7 @@ class DRKFS(Loss):
         bf16: The descriptor's convolutions in bfloat16: faster where the processor has it.
         half_fov: Of the cameras, in degrees; 11.5 fills the frame with a shape of diagonal 1.
         seed: Of the choice of views.
+        renderer: ``softras``, ``nmr`` or ``dibr``; see :class:`reconlab.losses.view_images.RenderSettings`.
         extractor: Networks to use instead of loading ``weights`` and ``detector``.
 
     Raises:
@@ -110,6 +112,7 @@ class DRKFS(Loss):
         bf16: bool = False,
         half_fov: float = 15.0,
         seed: int = 0,
+        renderer: Renderer = "softras",
         extractor: PatchExtractor | None = None,
     ) -> None:
         super().__init__()
@@ -133,7 +136,7 @@ class DRKFS(Loss):
             if text not in allowed:
                 raise ReconlabError(f"DRKFS: {name} must be one of {', '.join(allowed)}, not {text!r}.")
         self.stages = _parse_stages(stages or [])
-        self.base = RenderSettings(images, image_size, sigma, gamma, "smooth")
+        self.base = RenderSettings(images, image_size, sigma, gamma, "smooth", renderer)
         self.base_radius = radius
         self.render = self.base
         self.target_normals = target_normals

@@ -12,11 +12,12 @@ from torch import Tensor
 from reconlab.batch import Batch
 from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
-from reconlab.renderers.soft import soft_rasterize
+from reconlab.renderers import render_dibr, render_nmr, soft_rasterize
 from reconlab.shapes import Mesh
 
 Images = Literal["shaded", "silhouette"]
 Normals = Literal["smooth", "flat"]
+Renderer = Literal["softras", "nmr", "dibr"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,14 @@ class RenderSettings:
         images: ``shaded`` is the Lambert shading times the soft coverage, on black, without which the outline
             would carry no gradient; ``silhouette`` is the coverage alone.
         image_size: Pixels a side.
-        sigma: Softness of the outline (SoftRas).
-        gamma: Softness of the depth order (SoftRas).
+        sigma: Softness of the outline: SoftRas' σ, DIB-R's δ; NMR has none.
+        gamma: Softness of the depth order (SoftRas alone).
         normals: Of the shading, interpolated from the vertices or one per face.
+        renderer: ``softras``, ``nmr`` or ``dibr`` (docs/renderers.md). DIB-R's shaded views have no gradient in their
+            outline.
+
+    Raises:
+        ReconlabError: The renderer is unknown.
     """
 
     images: Images
@@ -37,6 +43,11 @@ class RenderSettings:
     sigma: float
     gamma: float
     normals: Normals
+    renderer: Renderer = "softras"
+
+    def __post_init__(self) -> None:
+        if self.renderer not in ("softras", "nmr", "dibr"):
+            raise ReconlabError(f"The renderer must be one of softras, nmr and dibr, not {self.renderer!r}.")
 
 
 def render_views(mesh: Mesh, cameras: Cameras, settings: RenderSettings) -> Tensor:
@@ -50,15 +61,15 @@ def render_views(mesh: Mesh, cameras: Cameras, settings: RenderSettings) -> Tens
     Returns:
         ``(B, V, H, W)`` in [0, 1], attached to the vertices' graph even where no face is seen.
     """
-    images = soft_rasterize(
-        mesh,
-        cameras,
-        settings.image_size,
-        sigma=settings.sigma,
-        gamma=settings.gamma,
-        normals=settings.normals,
-        shading=settings.images == "shaded",
-    )
+    size, normals, shading = settings.image_size, settings.normals, settings.images == "shaded"
+    if settings.renderer == "nmr":
+        images = render_nmr(mesh, cameras, size, normals=normals, shading=shading)
+    elif settings.renderer == "dibr":
+        images = render_dibr(mesh, cameras, size, delta=settings.sigma, normals=normals, shading=shading)
+    else:
+        images = soft_rasterize(
+            mesh, cameras, size, sigma=settings.sigma, gamma=settings.gamma, normals=normals, shading=shading
+        )
     out = images.silhouette if images.shaded is None else images.shaded
     # An empty mesh renders to a constant; a training step must still find a (zero) gradient. Summing an empty
     # slice keeps a NaN vertex, whose faces the renderer drops, from spoiling the value.

@@ -18,6 +18,7 @@ from reconlab.losses.base import Loss
 from reconlab.losses.view_images import (
     Images,
     Normals,
+    Renderer,
     RenderSettings,
     TargetCache,
     choose_views,
@@ -44,6 +45,7 @@ class ViewLoss(Loss):
         cache_bytes: Limit of the cache of target images (fp16, CPU memory); ``target="mesh"`` only.
         half_fov: Of the 25 cameras, in degrees.
         seed: Of the choice of views.
+        renderer: ``softras``, ``nmr`` or ``dibr``; see :class:`reconlab.losses.view_images.RenderSettings`.
 
     Raises:
         ReconlabError: A setting out of range.
@@ -62,6 +64,7 @@ class ViewLoss(Loss):
         cache_bytes: int = 1 << 28,
         half_fov: float = 15.0,
         seed: int = 0,
+        renderer: Renderer = "softras",
     ) -> None:
         super().__init__()
         for name, text, allowed in (
@@ -86,7 +89,7 @@ class ViewLoss(Loss):
                 raise ReconlabError(f"{type(self).__name__}: {name} must be at least 1, not {value}.")
         self.needs = frozenset({target})
         self.target = target
-        self.render = RenderSettings(images, image_size, sigma, gamma, "smooth")
+        self.render = RenderSettings(images, image_size, sigma, gamma, "smooth", renderer)
         self.target_normals = target_normals
         self.views_per_step, self.views_per_chunk = views_per_step, views_per_chunk
         self.seed, self.step = seed, 0

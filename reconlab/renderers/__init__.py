@@ -1,5 +1,6 @@
 """Renderers: the soft rasteriser, point and voxel volumes along rays, and the hard one for data and galleries."""
 
+from reconlab.renderers.dibr import render_dibr
 from reconlab.renderers.hard import render_depth, render_rgba
 from reconlab.renderers.max_projection import max_projection
 from reconlab.renderers.nmr import render_nmr
@@ -24,6 +25,7 @@ __all__ = [
     "ray_silhouettes",
     "ray_termination",
     "render_depth",
+    "render_dibr",
     "render_nmr",
     "render_orthographic_depth",
     "render_point_gaussians",

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from reconlab.errors import ReconlabError
-from reconlab.kernels.faces import check_backend, check_faces, within
+from reconlab.kernels.faces import check_backend, check_faces, drawable
 from reconlab.kernels.nmr import reference
 from reconlab.kernels.zbuffer import zbuffer
 
@@ -73,8 +73,7 @@ def nmr_rasterize(
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     check_faces("nmr_rasterize", face_xyz, offsets, size, face_shade)
     fast = check_backend("nmr_rasterize", backend, face_xyz)
-    drawn = within(face_xyz, far)
-    hits = zbuffer(drawn, offsets, size, near=near, barycentrics=face_shade is not None)
+    hits = zbuffer(drawable(face_xyz, near, far), offsets, size, near=near, barycentrics=face_shade is not None)
     alpha = _Ramps.apply(face_xyz, (hits.face >= 0).to(face_xyz.dtype), offsets, hits.face, eps, fast)
     if face_shade is None or hits.bary is None:
         return HardImage(alpha, None)

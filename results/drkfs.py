@@ -4,12 +4,13 @@
     python results/drkfs.py collect                                 # runs/drkfs/**/cell.json -> results/drkfs.json
 
 A cell is (network, column, seed). ``base`` trains from scratch with the original loss; every other column goes on
-from the base's checkpoint for equally many steps. Settings are in :data:`NETWORKS` and :func:`columns`, and nowhere else.
+from the base's checkpoint for equally many steps. Settings are in :data:`NETWORKS` and :func:`columns`, nowhere else.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import statistics
@@ -59,34 +60,66 @@ class Plan:
     options: tuple[str, ...] = ()
 
 
+DESK = f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}"
 NETWORKS: dict[str, Plan] = {
-    "atlasnet": Plan(
-        "atlasnet_chamfer.yaml", 1600, 300, (0, 1), (f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}",)
-    ),
+    "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,)),
+    "shape_generator": Plan("shape_generator_original.yaml", 1200, 300, (0, 1)),
+    "matryoshka": Plan("matryoshka_original.yaml", 1000, 300, (0, 1)),
+    "pixel2mesh": Plan("pixel2mesh_original.yaml", 900, 300, (0,)),
+    "ogn": Plan("ogn_original.yaml", 800, 300, (0,)),
+    "r2n2": Plan("r2n2_original.yaml", 800, 300, (0,)),
+    "imnet": Plan("imnet_original.yaml", 1000, 200, (0,)),
 }
+ALONE = 5.0
+"""Where DR-KFS (or an image loss) stands alone against geometric regularisers: its gradient as a multiple of the
+original loss' at the switch (facts: 5 to 25 times a silhouette loss')."""
 
 
-def columns(network: str, original: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The losses that go on from the base, as ``model.loss`` of a config."""
+def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, dict[str, Any]]:
+    """The losses that go on from the base, as ``model.loss`` of a config.
+
+    ``weights``: of the image losses where they stand alone against regularisers.
+    """
     visual = {"class_path": "DRKFS", "init_args": {**VISUAL, "bf16": True}}
     views = {k: VISUAL[k] for k in ("image_size", "views_per_step", "half_fov", "sigma", "gamma")}
-    regular = {"class_path": "GeometricRegularizer"}
+    shaded = {"class_path": "PixelMSE", "init_args": {**views, "images": "shaded"}}
+    outline = {"class_path": "DRKFS", "init_args": {**visual["init_args"], "images": "silhouette"}}  # type: ignore[dict-item]
 
     def both(other: dict[str, Any]) -> dict[str, Any]:
         arguments = {"terms": {"original": original, "image": other}, "reference": "original"}
         return {"class_path": "Balanced", "init_args": {**arguments, "method": "gradient"}}
 
-    alone = {"terms": {"visual": visual, "regularizer": regular}, "weights": {"visual": 1.0, "regularizer": 1.0}}
+    def alone(other: dict[str, Any], weight: float) -> dict[str, Any]:
+        terms = {"image": other, "regularizer": {"class_path": "GeometricRegularizer"}}
+        arguments = {"terms": terms, "weights": {"image": weight, "regularizer": 1.0}}
+        return {"class_path": "WeightedSum", "init_args": arguments}
+
     return {
         "original": original,
-        "drkfs": {"class_path": "WeightedSum", "init_args": alone},
         "original+drkfs": both(visual),
-        "original+mse": both({"class_path": "PixelMSE", "init_args": {**views, "images": "shaded"}}),
+        "original+mse": both(shaded),
         "original+iou": both({"class_path": "SilhouetteIoU", "init_args": views}),
+        "drkfs": alone(visual, weights["original+drkfs"]),
+        # Table 4
+        "mse": alone(shaded, weights["original+mse"]),
+        "silhouette_drkfs": alone(outline, weights["original+drkfs"]),
     }
 
 
-COLUMNS = ("base", "original", "drkfs", "original+drkfs", "original+mse", "original+iou")
+COLUMNS = ("base", "original", "original+drkfs", "drkfs", "original+mse", "original+iou")
+TABLE4 = ("mse", "silhouette_drkfs")
+
+
+def first_weight(network: str, column: str, seed: int) -> float:
+    """The image loss' weight at the switch, for equal gradients, times :data:`ALONE`."""
+    if network not in ("shape_generator", "pixel2mesh"):
+        return 1.0  # no regularisers: Adam does not see a factor
+    log = folder(network, column, seed) / "000" / "metrics.csv"
+    if not log.exists():
+        return 0.0
+    with open(log, newline="") as stream:
+        found = [float(r["train/weight/image"]) for r in csv.DictReader(stream) if r.get("train/weight/image")]
+    return ALONE * found[0]
 
 
 def folder(network: str, column: str, seed: int) -> Path:
@@ -114,7 +147,9 @@ def run(network: str, column: str, seed: int) -> None:
     if column == "base":
         options += ["--model.milestones=[0.8]", "--model.decay=0.3"]
     else:
-        loss = columns(network, yaml.safe_load(config.read_text())["model"]["loss"])[column]
+        original = yaml.safe_load(config.read_text())["model"]["loss"]
+        weights = {c: first_weight(network, c, seed) for c in ("original+drkfs", "original+mse")}
+        loss = columns(original, weights)[column]
         (place / "loss.yaml").write_text(yaml.safe_dump({"model": {"loss": loss}}))
         options += [f"--config={place / 'loss.yaml'}", f"--model.init_from={checkpoint}"]
         options += ["--model.milestones=[0.5, 0.8]", "--model.decay=0.3"]
@@ -155,7 +190,7 @@ def judge(network: Network, split: str, place: Path) -> dict[str, Any]:
         "cd": ChamferDistance(), "cd_atlas": ChamferDistance("atlasnet"), "fscore": FScore(),
         "fscore_atlas": FScore("atlasnet"), "nc": NormalConsistency(), "iou": VoxelIoU(),
     }  # fmt: skip
-    data = ReconstructionData(ROOT, None, input_size(network), batch_size=8, points=10000, views=1)
+    data = ReconstructionData(ROOT, None, input_size(network), batch_size=8, points=10000, views=2, view_size=64)
     for name, metric in metrics.items():
         data.require(metric.needs | network.needs | {"mesh"}, name, ("val", "test"))
     data.setup("test")
@@ -206,7 +241,7 @@ def collect(out: Path) -> None:
     cells = [json.loads(re.sub(r"=[^\"=]*/(configs/|runs/)", r"=\1", text)) for text in texts]
     rows = []
     for network in NETWORKS:
-        for column in COLUMNS:
+        for column in (*COLUMNS, *TABLE4):
             group = [c for c in cells if c["network"] == network and c["column"] == column]
             if not group:
                 continue
@@ -238,7 +273,7 @@ def main() -> None:
         return
     for network in options.network or NETWORKS:
         for seed in NETWORKS[network].seeds:
-            for column in COLUMNS:
+            for column in (*COLUMNS, *TABLE4) if network == "shape_generator" else COLUMNS:
                 chosen = not options.column or column in options.column
                 if chosen and (not options.seed or seed in options.seed):
                     if options.what == "list":

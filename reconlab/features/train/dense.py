@@ -55,10 +55,11 @@ def reconstructions(truth: Mesh, generator: torch.Generator) -> Iterator[Mesh]:
 def poi_patches(
     meshes: Iterator[Mesh], extractor: PatchExtractor, generator: torch.Generator, per_mesh: int = 48, views: int = 2
 ) -> Tensor:
-    """Windows ``(N, 32, 32)`` (fp16) of PoI maps, at most ``per_mesh`` of each mesh, hardly any of them flat.
+    """Windows ``(N, 32, 32)`` (fp16, of mean 0) of PoI maps, at most ``per_mesh`` of each mesh, few of them flat.
 
     The maps of reconstructions have the range of the true view's, as in the loss. The grid of windows is moved at
-    random.
+    random. A fifth of the windows lose contrast, down to a deviation of 5e-4, so that what is to be said of nearly flat
+    ones is learnt, too.
     """
     from reconlab.losses.view_images import RenderSettings, render_views  # a program, not part of the library
 
@@ -80,8 +81,11 @@ def poi_patches(
             moved = [int(torch.randint(16, (), generator=generator)) if size > 64 else 0 for _ in range(2)]
             patches = extract_patches(maps[..., moved[0] :, moved[1] :]).reshape(-1, 32, 32)
             patches = patches[~flat_patches(patches, 3e-3)]
-            chosen = torch.randperm(len(patches), generator=generator)[:per_mesh]
-            out.append(patches[chosen].half())
+            patches = patches[torch.randperm(len(patches), generator=generator)[:per_mesh]]
+            deviation, mean = torch.std_mean(patches, dim=(1, 2), keepdim=True)
+            faint = 10 ** (-3.3 + 1.8 * torch.rand(len(patches), 1, 1, generator=generator)) / deviation
+            faint = torch.where(torch.rand(len(patches), 1, 1, generator=generator) < 0.2, faint.clamp(max=1), 1.0)
+            out.append(((patches - mean) * faint).half())
     return torch.cat(out)
 
 

@@ -14,9 +14,6 @@ from reconlab.shapes.base import Shape
 from reconlab.shapes.mesh import Mesh
 from reconlab.shapes.voxels import VoxelGrid, nearest_levels, reach, warn_lost, without_surface
 
-COARSE = 32
-"""Lattice points along an axis at which a field is always evaluated; finer ones only near its surface."""
-
 
 class ImplicitField(Shape):
     """A batch of occupancy fields; losses evaluate them at points of their choice.
@@ -30,8 +27,10 @@ class ImplicitField(Shape):
         batch_size: ``B``.
         device: Where the function computes.
         resolution: Cells along each axis when a surface is asked for.
-        chunk: Points per evaluation and sample. Evaluations of several chunks keep no activations for the backward
-            pass but are repeated there, so that this bounds the memory whatever the number of points.
+        chunk: Points per evaluation, of all samples together. Evaluations of several chunks keep no activations for
+            the backward pass but are repeated there, so that this bounds the memory whatever the number of points.
+        coarse: Points along an axis at which the surface is looked for; finer ones only near it, see
+            :meth:`lattice`.
 
     Example:
         >>> ball = ImplicitField(lambda x: 0.3 - x.norm(dim=-1), 1, torch.device("cpu"), resolution=16)
@@ -47,12 +46,17 @@ class ImplicitField(Shape):
         device: torch.device,
         resolution: int = 64,
         chunk: int = 65536,
+        coarse: int = 32,
     ) -> None:
+        for name, value in (("resolution", resolution), ("chunk", chunk), ("coarse", coarse)):
+            if value < 1:
+                raise ReconlabError(f"{type(self).__name__}: {name} is {value}; expected at least 1.")
         self.function = function
         self._batch_size = batch_size
         self._device = device
         self.resolution = resolution
         self.chunk = chunk
+        self.coarse = coarse
         self._meshes: dict[bool, Mesh] = {}
         self._grid: Tensor | None = None
 
@@ -68,7 +72,7 @@ class ImplicitField(Shape):
             full[chosen] = points
             return self.function(full)[chosen]
 
-        return ImplicitField(only, len(chosen), self._device, self.resolution, self.chunk)
+        return ImplicitField(only, len(chosen), self._device, self.resolution, self.chunk, self.coarse)
 
     @property
     def device(self) -> torch.device:
@@ -77,10 +81,14 @@ class ImplicitField(Shape):
 
     def logits(self, points: Tensor) -> Tensor:
         """``(B, N, 3) -> (B, N)``, in chunks of points. Differentiable."""
-        parts = points.split(self.chunk, dim=1)
+        parts = points.split(self._per_sample, dim=1)
         if len(parts) == 1 or not torch.is_grad_enabled():
             return torch.cat([self.function(p) for p in parts], dim=1)
         return torch.cat([checkpoint(self.function, p, use_reentrant=False) for p in parts], dim=1)
+
+    @property
+    def _per_sample(self) -> int:
+        return max(1, self.chunk // max(1, len(self)))
 
     def valid(self) -> Tensor:
         """``(B,)`` bool: the lattice's values are finite and one is positive or 0."""
@@ -133,21 +141,21 @@ class ImplicitField(Shape):
         return self._mesh_at(levels).surface(n, generator)
 
     @torch.no_grad()
-    def lattice(self, coarse: int | None = COARSE) -> Tensor:
+    def lattice(self, everywhere: bool = False) -> Tensor:
         """``(B, R, R, R)`` logits at the cell centres of ``resolution`` R, exact near the surface; no gradient.
 
-        Every second, fourth … cell is evaluated first, so that about ``coarse`` remain along an axis; then, level by
-        level, the cells of blocks whose corners differ in sign and of the blocks next to them. Cells elsewhere
+        Every second, fourth … cell is evaluated first, so that ``coarse`` or more remain along an axis; then, level
+        by level, the cells of blocks whose corners differ in sign and of the blocks next to them. Cells elsewhere
         are interpolated, which cannot make a new surface. What lies wholly between the coarse points is missed.
 
         Args:
-            coarse: None evaluates every cell.
+            everywhere: Evaluate every cell.
         """
-        if self._grid is not None and coarse == COARSE:
+        if self._grid is not None and not everywhere:
             return self._grid
         size = self.resolution
         step = 1
-        while coarse is not None and size >= 2 * step * coarse:
+        while not everywhere and size >= 2 * step * self.coarse:
             step *= 2
         points = (size - 2) // step + 2  # blocks reach beyond the last cell where the step does not divide
         grid = self._at(torch.ones(points, points, points, dtype=torch.bool).expand(len(self), -1, -1, -1), step)
@@ -163,7 +171,7 @@ class ImplicitField(Shape):
             wanted[:, ::2, ::2, ::2] = False
             grid[wanted] = self._at(wanted, step)
         grid = grid[:, :size, :size, :size].contiguous()
-        if coarse == COARSE:
+        if not everywhere:
             self._grid = grid
         return grid
 
@@ -203,7 +211,7 @@ class ImplicitField(Shape):
         """``(ΣN, 3)`` gradients of the logits by the points, detached."""
         filled = torch.nn.utils.rnn.pad_sequence(list(points.detach().split(counts)), batch_first=True)
         found = []
-        for part in filled.split(self.chunk, dim=1):
+        for part in filled.split(self._per_sample, dim=1):
             with torch.enable_grad():
                 x = part.clone().requires_grad_(True)
                 found.append(torch.autograd.grad(self.function(x).sum(), x)[0])

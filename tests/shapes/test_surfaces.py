@@ -157,7 +157,7 @@ def test_refining_near_the_surface_gives_the_whole_lattices_surface(resolution: 
     field = ImplicitField(wavy, 2, CPU, resolution)
     coarse = field.lattice()
     queried = sum(seen)
-    full = field.lattice(None)
+    full = field.lattice(everywhere=True)
     assert torch.equal(coarse >= 0, full >= 0)
     near = (full.abs() < 1.5 / resolution) & (cells(resolution).abs().amax(-1) < 0.49)
     torch.testing.assert_close(coarse[near], full[near], atol=1e-6, rtol=0)
@@ -170,7 +170,7 @@ def test_refining_near_the_surface_gives_the_whole_lattices_surface(resolution: 
 
 def test_implicit_gradient_of_a_sphere_is_its_normal() -> None:
     radius = torch.tensor(0.3, requires_grad=True)
-    field = ImplicitField(lambda x: 25 * (radius - x.norm(dim=-1)), 1, CPU, resolution=24, chunk=200)
+    field = ImplicitField(lambda x: 25 * (radius - x.norm(dim=-1)), 1, CPU, resolution=24, chunk=300)
     vertices = field.mesh().vertices
     along = torch.nn.functional.normalize(vertices.detach(), dim=-1)
     for i in (0, 7, 100):
@@ -249,3 +249,5 @@ def test_fields_that_are_broken_or_flat() -> None:
     assert slope.isfinite()
     with pytest.raises(ReconlabError, match="resolution is 0"):
         flat.voxels(0)
+    with pytest.raises(ReconlabError, match="chunk is 0"):
+        ImplicitField(lambda x: x.sum(-1), 1, CPU, chunk=0)

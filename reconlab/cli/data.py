@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
     from reconlab.datasets.builder import BuildReport
+    from reconlab.datasets.content import Sizes
 
+PUBLISHED = ("dpc", "shapenet", "choy", "occnet")
+SOURCES = ("synth", "meshes", *PUBLISHED)
 SPLIT = (0.7, 0.15, 0.15)
 
 
@@ -20,25 +24,46 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("reconlab data", description="Build a dataset, or verify one.")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser(
-        "build", help="make a dataset of procedural shapes, of a folder of meshes, or of DPC's renders"
+        "build", help="make a dataset of procedural shapes, of meshes, or of data as others published them"
     )
-    build.add_argument("--source", choices=("synth", "meshes", "dpc"), required=True)
+    build.add_argument("--source", choices=SOURCES, required=True)
     build.add_argument("--out", required=True, help="the dataset's folder")
     build.add_argument(
         "--input",
-        help="meshes: a folder <category>/<name>.{obj,glb,ply,stl,off}; dpc: one <synset>/<model>/render_k.png",
+        help="meshes: a folder <category>/<name>.{obj,glb,ply,stl,off}; dpc: one <synset>/<model>/render_k.png; "
+        "shapenet: ShapeNetCore v1 or v2; choy: ShapeNetRendering; occnet: the archive of Occupancy Networks",
     )
     build.add_argument("--ground_truth", help="dpc: a folder <synset>/<model>.mat of true points")
-    build.add_argument("--splits", help="dpc: a folder of <synset>_{train,val,test}.txt, or a .file of DRC")
+    build.add_argument("--voxels", help="choy: ShapeNetVox32, or <synset>/<model>/model.binvox of any resolution")
+    build.add_argument("--meshes", help="choy: ShapeNetCore v1 or v2, for points, occupancies and meshes")
+    build.add_argument("--renders", help="occnet: ShapeNetRendering, for pictures with an alpha channel")
     build.add_argument(
-        "--categories", nargs="+", help="synth: of airplane, car, chair, lamp; dpc: synsets (default: all)"
+        "--splits",
+        help="dpc, shapenet, choy, occnet: a folder of <synset>_{train,val,test}.txt or .lst, that folder and a "
+        "prefix (lists/disn), or a .file of DRC",
     )
     build.add_argument(
-        "--category_names", choices=("synset", "word"), default="synset", help="dpc: 02691156, or airplane"
+        "--share", type=float, help="shapenet, choy: part of the sorted ids to train on, without --splits (0.8)"
+    )
+    build.add_argument(
+        "--hold_out",
+        type=float,
+        help="shapenet, choy, occnet: part of the training ids that validates where the lists have none (0.05)",
+    )
+    build.add_argument(
+        "--front",
+        choices=("+x", "-z"),
+        help="shapenet, choy, occnet: where shapes face; +x (default) as in ShapeNet v1, -z as procedural shapes",
+    )
+    build.add_argument(
+        "--categories", nargs="+", help="synth: of airplane, car, chair, lamp; else synsets or words (default: all)"
+    )
+    build.add_argument(
+        "--category_names", choices=("synset", "word"), default="synset", help="call it 02691156, or airplane"
     )
     build.add_argument("--count", type=int, help="synth: shapes per category")
     build.add_argument("--seed", type=int, default=0)
-    build.add_argument("--views", type=int, help="pictures per shape (dpc: the first so many)")
+    build.add_argument("--views", type=int, help="pictures per shape (dpc, choy, occnet: the first so many)")
     build.add_argument("--image_size", type=int, help="their side in pixels")
     build.add_argument("--points", type=int, help="surface points per shape")
     build.add_argument("--queries", type=int, help="occupancy points per shape")
@@ -58,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     _refuse(options)
-    report = _build_dpc(options) if options.source == "dpc" else _build_shapes(options)
+    builders = {"dpc": _build_dpc, "shapenet": _build_shapenet, "choy": _build_choy, "occnet": _build_occnet}
+    report = builders.get(options.source, _build_shapes)(options)
     print(report.summary())
     if not report.ok:
         raise ReconlabError(f"{len(report.failed)} inputs could not be used (named above); the rest is complete.")
@@ -67,24 +93,41 @@ def _build(options: argparse.Namespace) -> int:
 
 def _refuse(options: argparse.Namespace) -> None:
     """Name an option that the source does not have, rather than passing over it."""
-    own = {
-        "ground_truth": ("dpc", None),
-        "splits": ("dpc", None),
-        "category_names": ("dpc", "synset"),
-        "groups": ("meshes", None),
-        "count": ("synth", None),
+    made = ("synth", "meshes", "shapenet")
+    own: dict[str, tuple[tuple[str, ...], object]] = {
+        "ground_truth": (("dpc",), None),
+        "voxels": (("choy",), None),
+        "meshes": (("choy",), None),
+        "renders": (("occnet",), None),
+        "splits": (PUBLISHED, None),
+        "category_names": (PUBLISHED, "synset"),
+        "share": (("shapenet", "choy"), None),
+        "hold_out": (("shapenet", "choy", "occnet"), None),
+        "front": (("shapenet", "choy", "occnet"), None),
+        "groups": (("meshes",), None),
+        "count": (("synth",), None),
     }
-    for name, (source, default) in own.items():
-        if options.source != source and getattr(options, name) != default:
-            raise ReconlabError(f"--{name} goes with --source {source}, not with {options.source}.")
-    if options.source == "dpc":
-        made: dict[str, object] = {"image_size": None, "points": None, "queries": None, "resolution": None, "seed": 0}
-        made |= {"split_by": "family", "split": SPLIT}
-        for name, usual in made.items():
-            if getattr(options, name) != usual:
-                raise ReconlabError(
-                    f"--{name} does not go with --source dpc: the files and lists are taken as they are."
-                )
+    for name, (sources, default) in own.items():
+        if options.source not in sources and getattr(options, name) != default:
+            raise ReconlabError(f"--{name} goes with --source {' or '.join(sources)}, not with {options.source}.")
+    limits: dict[str, tuple[tuple[str, ...], object]] = {
+        "image_size": (made, None),
+        "points": ((*made, "choy"), None),
+        "queries": ((*made, "choy"), None),
+        "resolution": ((*made, "choy", "occnet"), None),
+        "seed": ((*made, "choy"), 0),
+        "split_by": (("synth", "meshes"), "family"),
+        "split": (("synth", "meshes"), SPLIT),
+    }
+    for name, (sources, usual) in limits.items():
+        if options.source not in sources and getattr(options, name) != usual:
+            raise ReconlabError(
+                f"--{name} does not go with --source {options.source}: the files and lists are taken as they are."
+            )
+    if options.source == "choy" and options.meshes is None:
+        for name in ("points", "queries"):
+            if getattr(options, name) is not None:
+                raise ReconlabError(f"--{name} needs --meshes: without meshes there is nothing to take them from.")
 
 
 def _build_dpc(options: argparse.Namespace) -> BuildReport:
@@ -105,24 +148,67 @@ def _build_dpc(options: argparse.Namespace) -> BuildReport:
     )
 
 
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    names = ("splits", "categories", "category_names", "workers", "force")
+    given = {n: getattr(options, n) for n in ("front", "share", "hold_out") if getattr(options, n) is not None}
+    return {n: getattr(options, n) for n in names} | given
+
+
+def _sizes(options: argparse.Namespace, default: Sizes) -> Sizes:
+    names = ("views", "image_size", "points", "queries", "resolution")
+    given = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
+    return replace(default, **given)
+
+
+def _input(options: argparse.Namespace, what: str) -> str:
+    if not options.input:
+        raise ReconlabError(f"--source {options.source} needs --input {what}.")
+    return str(options.input)
+
+
+def _build_shapenet(options: argparse.Namespace) -> BuildReport:
+    from reconlab.datasets.content import Sizes
+    from reconlab.datasets.shapenet_layout import build_shapenet
+
+    root = _input(options, "ShapeNetCore.v1 (or v2), a folder <synset>/<model>/model.obj")
+    return build_shapenet(root, options.out, seed=options.seed, sizes=_sizes(options, Sizes()), **_common(options))
+
+
+def _build_choy(options: argparse.Namespace) -> BuildReport:
+    from reconlab.datasets.choy_layout import build_choy
+    from reconlab.datasets.content import Sizes
+
+    root = _input(options, "ShapeNetRendering, a folder <synset>/<model>/rendering")
+    trees = {"voxels": options.voxels, "meshes": options.meshes, "views": options.views}
+    return build_choy(
+        root, options.out, seed=options.seed, sizes=_sizes(options, Sizes()), **trees, **_common(options)
+    )
+
+
+def _build_occnet(options: argparse.Namespace) -> BuildReport:
+    from reconlab.datasets.occnet_layout import build_occnet
+
+    root = _input(options, "the archive, a folder <synset>/<model>/pointcloud.npz")
+    given = {"resolution": options.resolution} if options.resolution is not None else {}
+    return build_occnet(root, options.out, renders=options.renders, views=options.views, **given, **_common(options))
+
+
 def _build_shapes(options: argparse.Namespace) -> BuildReport:
     from reconlab.datasets.builder import EMBEDDED_COUNT, EMBEDDED_SIZES, build_meshes, build_synth
     from reconlab.datasets.content import Sizes
 
     default = EMBEDDED_SIZES if options.source == "synth" else Sizes()
-    names = ("views", "image_size", "points", "queries", "resolution")
-    chosen = {n: getattr(default, n) if getattr(options, n) is None else getattr(options, n) for n in names}
-    common = {"seed": options.seed, "sizes": Sizes(**chosen), "fractions": options.split}
+    common = {"seed": options.seed, "sizes": _sizes(options, default), "fractions": options.split}
     common |= {"workers": options.workers, "force": options.force}
     if options.source == "synth":
         if options.input:
-            raise ReconlabError("--input goes with --source meshes or dpc; procedural shapes have no input folder.")
+            raise ReconlabError("--input goes with the other sources; procedural shapes have no input folder.")
         count = EMBEDDED_COUNT if options.count is None else options.count
         return build_synth(options.out, options.categories, count, **common)
     if not options.input:
         raise ReconlabError("--source meshes needs --input DIR, a folder <category>/<name>.{obj,glb,ply,stl,off}.")
     if options.categories:
-        raise ReconlabError("--categories goes with --source synth or dpc.")
+        raise ReconlabError("--categories does not go with --source meshes: they are its folders.")
     return build_meshes(options.input, options.out, split_by=options.split_by, groups=options.groups, **common)
 
 

@@ -41,6 +41,8 @@ class ReconstructionData(pl.LightningDataModule):
         build: ``synth`` builds the embedded procedural set at ``root`` if it is not there; ``never`` does not.
         embedded_count: Shapes per category of that set.
         cache_mib: Decoded data kept in memory per process, in MiB.
+        resolution: Of the voxels, a divisor of the dataset's, which gives exactly what a build of that resolution
+            has; as they are on disk if None.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class ReconstructionData(pl.LightningDataModule):
         build: Literal["never", "synth"] = "never",
         embedded_count: int = EMBEDDED_COUNT,
         cache_mib: int = 1024,
+        resolution: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {"image_size": image_size, "batch_size": batch_size, "points": points, "queries": queries}
@@ -72,7 +75,9 @@ class ReconstructionData(pl.LightningDataModule):
                 raise ReconlabError(f"data.{name} is {value}: choose at least 0.")
         if view_size is not None and view_size < 1:
             raise ReconlabError(f"data.view_size is {view_size}: choose at least 1, or null.")
-        self.root = Path(root)
+        if resolution is not None and resolution < 1:
+            raise ReconlabError(f"data.resolution is {resolution}: choose at least 1, or null.")
+        self.root, self.resolution = Path(root), resolution
         self.only = list(categories) if categories is not None else None
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.points, self.queries, self.views, self.view_size = points, queries, views, view_size
@@ -165,9 +170,8 @@ class ReconstructionData(pl.LightningDataModule):
                 pictures = self.needs_of(split) & {"images", "cameras", "views"}
                 items, view = every_view(items) if pictures else items, 0
             needs = self.needs_of(split)
-            loading = Loading(
-                needs, self.image_size, self.points, self.queries, self.views, self.view_size, view, self.seed
-            )
+            sizes = (self.image_size, self.points, self.queries, self.views, self.view_size)
+            loading = Loading(needs, *sizes, view, self.seed, self.resolution)
             self._datasets[split] = ShapeDataset(items, loading, self.cache_mib << 20)
         return self._datasets[split]
 

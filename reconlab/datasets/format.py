@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reconlab.datasets.binvox import parse
 from reconlab.errors import ReconlabError
 
 SPLITS = ("train", "val", "test")
 POINTCLOUD, POINTS, VOXELS, MESH = "pointcloud.npz", "points.npz", "model.binvox", "mesh.npz"
 VIEWS, CAMERAS = "views", "views/cameras.npz"
+ARCHIVE_VIEWS = "img_choy2016"
+"""Where the archive of Occupancy Networks has pictures (.jpg, no alpha) and cameras."""
 CHECKSUMS, METADATA, BUILDING = "checksums.json", "metadata.yaml", "build.json"
 VERSION = 1
 """Of this layout, kept in ``metadata.yaml``."""
@@ -102,25 +105,30 @@ def binvox_bytes(voxels: np.ndarray) -> bytes:
 
 
 def read_binvox(path: Path) -> np.ndarray:
-    """``(D, D, D)`` bool, indexed [x, y, z].
+    """``(D, D, D)`` bool, indexed [x, y, z], whatever D is; translate and scale are not looked at.
 
     Raises:
         ReconlabError: The file is missing, no binvox, or damaged.
     """
     try:
-        raw = path.read_bytes()
-        head, data = raw.split(b"\ndata\n", 1)
-        lines = head.decode("ascii").splitlines()
-        if not lines[0].startswith("#binvox"):
-            raise ValueError("no #binvox line")
-        x, z, y = next(tuple(map(int, s.split()[1:4])) for s in lines if s.startswith("dim"))
-        pairs = np.frombuffer(data, np.uint8).reshape(-1, 2)
-        flat = np.repeat(pairs[:, 0], pairs[:, 1]).astype(bool)
-        return np.ascontiguousarray(flat.reshape(x, z, y).transpose(0, 2, 1))
+        return parse(path.read_bytes()).cells
     except FileNotFoundError:
         raise ReconlabError(f"{path} is missing: rebuild this shape or take it off the split lists.") from None
-    except (ValueError, StopIteration, IndexError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise ReconlabError(f"{path} is not a readable binvox file ({error}): rebuild this shape.") from error
+
+
+def views_of(folder: Path) -> tuple[Path, str]:
+    """A shape's folder of pictures and their suffix: ours, or else that of the archive of Occupancy Networks."""
+    ours, theirs = folder / VIEWS, folder / ARCHIVE_VIEWS
+    return (theirs, "jpg") if theirs.is_dir() and not ours.is_dir() else (ours, "png")
+
+
+def located(folder: Path, name: str) -> Path:
+    """Where a shape's file is, given its name in this layout; pictures and cameras may be an archive's."""
+    if name in (VIEWS, CAMERAS):
+        return views_of(folder)[0] / Path(name).relative_to(VIEWS)
+    return folder / name
 
 
 def unpack_occupancies(packed: np.ndarray, count: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 
 from reconlab.cameras import Cameras
 from reconlab.datasets import format as files
+from reconlab.datasets.binvox import coarser
 from reconlab.errors import ReconlabError
 
 Arrays = dict[str, np.ndarray]
@@ -58,6 +60,7 @@ class Loading:
         view_size: Side of the supervision views; None for their size on disk.
         input_view: Index of the input view, or ``random``.
         seed: Of all choices.
+        resolution: Of the voxels, a divisor of the files'; theirs if None.
     """
 
     needs: frozenset[str]
@@ -68,6 +71,7 @@ class Loading:
     view_size: int | None
     input_view: int | Literal["random"]
     seed: int
+    resolution: int | None = None
 
 
 def find_items(root: Path, split: str, categories: Sequence[str]) -> list[Item]:
@@ -89,7 +93,7 @@ def find_items(root: Path, split: str, categories: Sequence[str]) -> list[Item]:
 
 def every_view(items: Sequence[Item]) -> list[Item]:
     """Each shape once for each of its pictures, which is then the input: shape by shape."""
-    return [replace(i, view=k) for i in items for k in range(int(_list_views(i.folder / files.VIEWS)["count"]))]
+    return [replace(i, view=k) for i in items for k in range(int(_list_views(files.views_of(i.folder)[0])["count"]))]
 
 
 def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, str] | None:
@@ -97,8 +101,10 @@ def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, st
     for item in items:
         for need in sorted(needs):
             for name in FILES[need]:
-                if not (item.folder / name).exists():
+                if not files.located(item.folder, name).exists():
                     return need, str(item.folder / name)
+            if need in ("masks", "views") and files.views_of(item.folder)[1] == "jpg":
+                return need, f"silhouettes (an alpha channel) in {files.views_of(item.folder)[0]}"
             if need == "normals" and not _has_normals(item.folder / files.POINTCLOUD):
                 return need, f"normals in {item.folder / files.POINTCLOUD}"
     return None
@@ -170,7 +176,8 @@ class ShapeDataset(Dataset[dict[str, Any]]):
             pick = choose(len(cloud["points"]), how.points, rng(1))
             sample |= {k: _floats(array[pick]) for k, array in cloud.items()}
         if "voxels" in how.needs:
-            sample["voxels"] = _floats(self.cache.get(item.folder / files.VOXELS, _read_voxels)["voxels"])
+            read = partial(_read_voxels, resolution=how.resolution)
+            sample["voxels"] = _floats(self.cache.get(item.folder / files.VOXELS, read)["voxels"])
         if "occupancy" in how.needs:
             asked = self.cache.get(item.folder / files.POINTS, read_queries)
             pick = choose(len(asked["points"]), how.queries, rng(2))
@@ -182,7 +189,7 @@ class ShapeDataset(Dataset[dict[str, Any]]):
         return sample
 
     def _pictures(self, item: Item, rng: np.random.Generator) -> dict[str, Any]:
-        how, folder = self.loading, item.folder / files.VIEWS
+        how, (folder, suffix) = self.loading, files.views_of(item.folder)
         available = self.cache.get(folder, _list_views)["count"].item()
         wanted = max(1, how.views) if "views" in how.needs else 1
         if wanted > available:
@@ -199,9 +206,9 @@ class ShapeDataset(Dataset[dict[str, Any]]):
         chosen = [first, *others[: wanted - 1]]
         out: dict[str, Any] = {"view": first}
         if how.needs & {"cameras", "views"}:
-            rig = self.cache.get(item.folder / files.CAMERAS, read_cameras)
+            path = files.located(item.folder, files.CAMERAS)
+            rig = self.cache.get(path, read_cameras)
             if len(rig["t"]) < available:
-                path = item.folder / files.CAMERAS
                 raise ReconlabError(
                     f"{path} has {len(rig['t'])} cameras for {available} pictures: rebuild this shape."
                 )
@@ -209,14 +216,14 @@ class ShapeDataset(Dataset[dict[str, Any]]):
             if "cameras" in how.needs:
                 out["camera"] = cameras[0]
         if "views" in how.needs:
-            pictures = [self._picture(folder / f"{i:03d}.png", how.view_size) for i in chosen]
+            pictures = [self._picture(folder / f"{i:03d}.{suffix}", how.view_size) for i in chosen]
             sizes = {tuple(p.shape) for p in pictures}
             if len(sizes) > 1:
                 raise ReconlabError(f"The pictures in {folder} have different sizes: set data.view_size.")
             stack = torch.stack(pictures)
             out["views"] = (cameras, stack[:, 3], on_white(stack))
         if how.needs & {"images", "masks"}:
-            picture = self._picture(folder / f"{first:03d}.png", how.image_size)
+            picture = self._picture(folder / f"{first:03d}.{suffix}", how.image_size)
             out |= {"image": on_white(picture)} if "images" in how.needs else {}
             out |= {"masks": picture[3:]} if "masks" in how.needs else {}
         return out
@@ -294,8 +301,14 @@ def read_queries(path: Path) -> Arrays:
     return {"points": arrays["points"], "occupancies": inside}
 
 
-def _read_voxels(path: Path) -> Arrays:
-    return {"voxels": files.read_binvox(path)}
+def _read_voxels(path: Path, resolution: int | None) -> Arrays:
+    cells = files.read_binvox(path)
+    if resolution is None or cells.shape == (resolution,) * 3:
+        return {"voxels": cells}
+    try:
+        return {"voxels": coarser(cells, resolution)}
+    except ReconlabError as error:
+        raise ReconlabError(f"{path}: {error}") from None
 
 
 def read_mesh_arrays(path: Path) -> Arrays:
@@ -308,7 +321,11 @@ def read_mesh_arrays(path: Path) -> Arrays:
 
 
 def read_cameras(path: Path) -> Arrays:
-    """``R``, ``t``, ``focal`` and ``centre`` of a ``cameras.npz``, verified."""
+    """``R``, ``t``, ``focal`` and ``centre`` of a ``cameras.npz``, verified; an archive's for its points' frame."""
+    if path.parent.name == files.ARCHIVE_VIEWS:
+        from reconlab.datasets.occnet_files import archive_arrays
+
+        return archive_arrays(path)
     arrays = files.read_npz(path, "R", "t", "focal", "centre")
     return _finite(path, arrays, R=(None, 3, 3), t=(None, 3), focal=(None, 2), centre=(None, 2))
 
@@ -318,7 +335,7 @@ def _read_picture(path: Path) -> Arrays:
 
 
 def _list_views(path: Path) -> Arrays:
-    count = sum(1 for p in path.glob("*.png"))
+    count = sum(1 for p in path.iterdir() if p.suffix in (".png", ".jpg")) if path.is_dir() else 0
     if count == 0:
         raise ReconlabError(f"{path} has no pictures 000.png, 001.png, ...: rebuild this shape.")
     return {"count": np.array(count)}

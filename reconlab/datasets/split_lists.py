@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from glob import escape as glob_escape
 from pathlib import Path
 
 from reconlab.datasets import format as files
@@ -30,11 +31,12 @@ def find_split_lists(source: Path, category: str) -> SplitLists | None:
     """The split of a category.
 
     A folder is searched for ``<category>_<split>.txt`` (or ``.lst``), ``<category>/<split>.txt`` (or ``.lst``), and
-    ``<category>.file``; names may have a prefix that ends with ``_``. Text files win over ``.file``; where both are
+    ``<category>.file``; names may have a prefix that ends with ``_``, and a ``source`` that is a folder and such a
+    prefix (``lists/disn``) reads those files alone. Text files win over ``.file``; where both are
     there and disagree, a note says so (DRC's chair lists do, by one id).
 
     Args:
-        source: Such a folder, or one ``.file``.
+        source: Such a folder, the folder and a prefix, or one ``.file``.
         category: As in the file names.
 
     Returns:
@@ -43,6 +45,9 @@ def find_split_lists(source: Path, category: str) -> SplitLists | None:
     Raises:
         ReconlabError: ``source`` does not exist, a list cannot be read or names no id, or two files claim one split.
     """
+    prefix = ""
+    if not source.exists() and source.name and any(source.parent.glob(f"{glob_escape(source.name)}_*")):
+        source, prefix = source.parent, f"{source.name}_"
     if not source.exists():
         raise ReconlabError(f"The split lists {source} do not exist: give a folder of lists, or one .file of DRC.")
     if source.is_file():
@@ -50,11 +55,12 @@ def find_split_lists(source: Path, category: str) -> SplitLists | None:
             raise ReconlabError(f"{source} is no .file of DRC: give it, or the folder that holds the .txt lists.")
         return _tidy(read_drc(source), category) if _names(source.stem, category) else None
     present = sorted(p for p in source.iterdir() if p.is_file() and not p.name.startswith("."))
+    present = [p for p in present if p.name.startswith(prefix)]
     within = source / category
     text: dict[str, list[str]] = {}
     for split in files.SPLITS:
         found = [p for p in present if p.suffix in (".txt", ".lst") and _names(p.stem, f"{category}_{split}")]
-        found += [p for suffix in (".txt", ".lst") if (p := within / f"{split}{suffix}").is_file()]
+        found += [p for x in (".txt", ".lst") if not prefix and (p := within / f"{split}{x}").is_file()]
         if path := _only(found, f"{split} list of {category}"):
             text[split] = files.read_list(path)
     path = _only(

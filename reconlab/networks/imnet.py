@@ -111,6 +111,8 @@ class IMNet(Network):
         ReconlabError: A size is out of range, or ``decoder_from`` holds other weights.
     """
 
+    taught: Tensor
+
     def __init__(
         self,
         code: int = 256,
@@ -192,6 +194,8 @@ class IMNet(Network):
 
 class ImageEncoder(nn.Module):
     """``(B, 3, S, S)`` images in [0, 1] to codes in (0, 1); sizes in :class:`IMNet`."""
+
+    grey: Tensor
 
     def __init__(self, code: int, width: int, norm: Norm) -> None:
         super().__init__()

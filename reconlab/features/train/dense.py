@@ -58,8 +58,8 @@ def poi_patches(
     """Windows ``(N, 32, 32)`` (fp16, of mean 0) of PoI maps, at most ``per_mesh`` of each mesh, few of them flat.
 
     The maps of reconstructions have the range of the true view's, as in the loss. The grid of windows is moved at
-    random. A fifth of the windows lose contrast, down to a deviation of 5e-4, so that what is to be said of nearly flat
-    ones is learnt, too.
+    random. A fifth of the windows lose contrast, down to a deviation of 5e-4, so that what is to be said of nearly
+    flat ones is learnt, too.
     """
     from reconlab.losses.view_images import RenderSettings, render_views  # a program, not part of the library
 
@@ -90,9 +90,10 @@ def poi_patches(
 
 
 @torch.no_grad()
-def describe(net: torch.nn.Module, patches: Tensor) -> Tensor:
+def describe(net: torch.nn.Module, patches: Tensor, bf16: bool = False) -> Tensor:
     """``(N, D)`` descriptors of patches ``(N, 32, 32)``."""
-    return torch.cat([net(chunk.float().unsqueeze(1)).flatten(1) for chunk in patches.split(512)])
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return torch.cat([net(chunk.float().unsqueeze(1)).flatten(1).float() for chunk in patches.split(512)])
 
 
 def train_dense(
@@ -172,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     patches = poi_patches(synthetic_meshes(given.shapes, 0), extractor, generators[0])
     held = poi_patches(synthetic_meshes(given.held_out, HELD_OUT), extractor, generators[1])
     log.info("%d + %d patches after %.0f s", len(patches), len(held), time.process_time() - start)
-    answers, held_answers = (describe(extractor.hardnet, p) for p in (patches, held))
+    answers, held_answers = (describe(extractor.hardnet, p, not given.no_bf16) for p in (patches, held))
     log.info("HardNet's answers after %.0f s", time.process_time() - start)
     net, _ = train_dense(
         patches, answers, given.iterations, given.seed, given.batch, given.rate, bf16=not given.no_bf16

@@ -78,15 +78,13 @@ class GraphBlock(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, depth: int = 6) -> None:
         super().__init__()
         self.enter = GraphConv(inputs, hidden)
-        self.pairs = nn.ModuleList(
-            nn.ModuleList([GraphConv(hidden, hidden), GraphConv(hidden, hidden)]) for _ in range(depth)
-        )
+        self.first = nn.ModuleList(GraphConv(hidden, hidden) for _ in range(depth))
+        self.second = nn.ModuleList(GraphConv(hidden, hidden) for _ in range(depth))
         self.leave = GraphConv(hidden, outputs)
 
     def forward(self, x: Tensor, graph: Graph, ends: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """``(V, B, inputs)`` to ``(V, B, outputs)`` and the last hidden values; ``ends`` as in :class:`GraphConv`."""
         x = F.relu(self.enter(x, graph, ends))
-        for pair in self.pairs:
-            first, second = pair  # type: ignore[misc]
+        for first, second in zip(self.first, self.second, strict=True):
             x = 0.5 * (x + F.relu(second(F.relu(first(x, graph)), graph)))
         return self.leave(x, graph), x

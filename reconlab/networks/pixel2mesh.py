@@ -1,7 +1,8 @@
-"""Pixel2Mesh (Wang et al., ECCV 2018): an ellipsoid deformed in three stages by what the image shows at its vertices."""
+"""Pixel2Mesh (Wang et al., ECCV 2018): an ellipsoid deformed in stages by what the image shows at its vertices."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -79,9 +80,10 @@ def pool_at(maps: Sequence[Tensor], xy: Tensor, side: int) -> Tensor:
     found = []
     for features in maps:
         size = features.shape[-1]
-        stride = 2 ** round(torch.tensor(side / size).log2().item())
+        stride = 2 ** round(math.log2(side / size))
         where = (2 * pixel / stride + 1) / size - 1
-        found.append(F.grid_sample(features, where.unsqueeze(2).to(features), "bilinear", "border", False)[..., 0])
+        # In the coordinates' type: under mixed precision they would lose whole pixels.
+        found.append(F.grid_sample(features.to(xy), where.unsqueeze(2), "bilinear", "border", False)[..., 0])
     return torch.cat(found, 1).permute(2, 0, 1)
 
 
@@ -140,14 +142,16 @@ class Pixel2Mesh(Network):
             ]
         )
         self.last = GraphConv(last_hidden, 3)
-        vertices, faces = ellipsoid(tuple(radii))
+        vertices, faces = ellipsoid(radii)
+        self.template: Tensor
         self.register_buffer("template", vertices, persistent=False)
         count = len(vertices)
         for level in range(3):
             self.register_buffer(f"faces{level}", faces, persistent=False)
-            faces, ends = subdivide(faces, count)
-            self.register_buffer(f"ends{level}", ends, persistent=False)
-            count += len(ends)
+            if level < 2:
+                faces, ends = subdivide(faces, count)
+                self.register_buffer(f"ends{level}", ends, persistent=False)
+                count += len(ends)
 
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> TemplateMesh:
         """``(B, 3, S, S)`` images in [0, 1] and ``(B,)`` cameras to meshes of 2466 vertices, with all stages.
@@ -180,15 +184,16 @@ class Pixel2Mesh(Network):
             out, hidden = block(x, graph, ends)
             if level == 2:
                 out = self.last(F.relu(out), graph)
-            position = before + out if self.offsets else out
+            position = before + out if self.offsets else out.to(before)
             pairs.append((before, position))
         return self._turned_back(pairs, cameras.R.to(images.dtype))
 
     def _turned_back(self, pairs: list[tuple[Tensor, Tensor]], rotation: Tensor) -> TemplateMesh:
         stages: list[TemplateMesh] = []
         for level, pair in enumerate(pairs):
-            # p_camera = R p, so that with rows p = p_camera R.
-            before, after = (x.transpose(0, 1) @ rotation for x in pair)
+            # p_camera = R p, so that with rows p = p_camera R; in full precision, whatever the layers computed in.
+            with torch.autocast(rotation.device.type, enabled=False):
+                before, after = (x.transpose(0, 1) @ rotation for x in pair)
             faces = getattr(self, f"faces{level}")
             stages.append(TemplateMesh(after, faces, before, stages if level == 2 else ()))
         return stages[-1]

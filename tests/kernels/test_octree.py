@@ -221,3 +221,10 @@ def test_mistakes_are_named() -> None:
         neighbours(torch.zeros(2, dtype=torch.int32), 1)
     with pytest.raises(ReconlabError, match=r"not \(2, 3\), \(27, 4, 5\) and \(2, 27\)"):
         octree_conv(torch.zeros(2, 3), torch.zeros(27, 4, 5), torch.zeros(5), torch.zeros(2, 27, dtype=torch.int32))
+
+
+def test_morton_order_passes_gradients_twice() -> None:
+    grid = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(to_morton, grid)
+    assert torch.autograd.gradgradcheck(lambda g: to_morton(g).square(), grid)
+    assert torch.autograd.gradcheck(lambda g: from_morton(to_morton(g).cumsum(0), 2, 2), grid)

@@ -43,6 +43,7 @@ CLASSES = {
             "PixelMSE",
             "SilhouetteIoU",
             "VoxelMSE",
+            "VoxelCrossEntropy",
             "VoxelSilhouette",
             "WeightedSum",
         )

@@ -18,6 +18,7 @@ from reconlab.losses.pixel2mesh import Pixel2MeshLoss
 from reconlab.losses.pixel_mse import PixelMSE
 from reconlab.losses.ptn import PTN
 from reconlab.losses.silhouette_iou import SilhouetteIoU
+from reconlab.losses.voxel_cross_entropy import VoxelCrossEntropy
 from reconlab.losses.voxel_mse import VoxelMSE
 from reconlab.losses.voxel_silhouette import VoxelSilhouette
 from reconlab.losses.weighted_sum import WeightedSum
@@ -42,6 +43,7 @@ __all__ = [
     "Pixel2MeshLoss",
     "PixelMSE",
     "SilhouetteIoU",
+    "VoxelCrossEntropy",
     "VoxelMSE",
     "VoxelSilhouette",
     "WeightedSum",

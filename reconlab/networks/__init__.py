@@ -14,11 +14,13 @@ from reconlab.networks.ogn import OGN
 from reconlab.networks.pixel2mesh import Pixel2Mesh
 from reconlab.networks.pointoutnet import PointOutNet
 from reconlab.networks.ptn import PTNNet
+from reconlab.networks.r2n2 import R2N2
 from reconlab.networks.shape_generator import ShapeGenerator
 
 __all__ = [
     "DPC",
     "OGN",
+    "R2N2",
     "AtlasNet",
     "AtlasNetAutoencoder",
     "CAPNet",

@@ -14,6 +14,8 @@ from reconlab.shapes import Mesh
 
 Normals = Literal["smooth", "flat"]
 
+FARTHEST = 1e6  # coordinates beyond it are taken for lost: products of their squares overflow
+
 
 def screen_faces(
     mesh: Mesh, cameras: Cameras, normals: Normals, light: Light | None, shading: bool, who: str
@@ -41,7 +43,7 @@ def screen_faces(
     rig = _rig(cameras, len(mesh), who).to(mesh.device)
     batch, views = rig.shape
     corners = mesh.face_vertices()
-    shades = _FaceShades(mesh, corners, normals) if shading else None
+    shades = _FaceShades(_presentable(mesh), normals) if shading else None
     xyz, grey, counts = [corners[:0]], [corners[:0, :, 0]], [0]
     for b in range(batch):
         (v0, v1), (f0, f1) = mesh.vertex_splits[b : b + 2].tolist(), mesh.face_splits[b : b + 2].tolist()
@@ -57,11 +59,11 @@ def screen_faces(
 class _FaceShades:
     """Normals of a packed mesh, and the grey values of its corners from any cameras."""
 
-    def __init__(self, mesh: Mesh, corners: Tensor, normals: str) -> None:
+    def __init__(self, mesh: Mesh, normals: str) -> None:
         self.face_normals = mesh.face_normals()
         flat = self.face_normals[:, None].expand(-1, 3, -1)
         self.corner_normals = mesh.vertex_normals()[mesh.faces] if normals == "smooth" else flat
-        self.centres = corners.detach().mean(1)
+        self.centres = mesh.face_vertices().detach().mean(1)
 
     def seen_from(self, part: slice, eyes: Tensor, light: Light) -> Tensor:
         """(V·F,3) grey values of the corners of the faces in ``part``."""
@@ -69,6 +71,16 @@ class _FaceShades:
             self.corner_normals[part], self.face_normals[part], self.centres[part], eyes.to(self.centres.dtype)
         )
         return light.shade(turned).reshape(-1, 3)
+
+
+def _presentable(mesh: Mesh) -> Mesh:
+    """The mesh without corners so far away that their normals overflow; the kernels do not draw their faces.
+
+    Else one lost vertex would spoil the smooth normals of its neighbours.
+    """
+    fine = (mesh.vertices.detach().abs() < FARTHEST).all(1, keepdim=True)
+    faces = torch.where(fine[mesh.faces, 0].all(1, keepdim=True), mesh.faces, 0)
+    return Mesh(torch.where(fine, mesh.vertices, 0.0), faces, mesh.vertex_splits, mesh.face_splits)
 
 
 def _rig(cameras: Cameras, batch: int, who: str) -> Cameras:

@@ -38,7 +38,7 @@ from reconlab.shapes import Mesh
 ROOT = "data/real"
 RUNS = Path("runs/drkfs")
 REPOSITORY = Path(__file__).resolve().parents[1]
-VISUAL = {"image_size": 64, "views_per_step": 4, "radius": 0, "half_fov": 11.5, "sigma": 1e-4, "gamma": 1e-3}
+VISUAL = {"image_size": 64, "views_per_step": 2, "radius": 0, "half_fov": 11.5, "sigma": 1e-4, "gamma": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Plan:
 DESK = f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}"
 NETWORKS: dict[str, Plan] = {
     "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,)),
-    "shape_generator": Plan("shape_generator_original.yaml", 1200, 300, (0, 1)),
-    "matryoshka": Plan("matryoshka_original.yaml", 1000, 300, (0, 1)),
-    "pixel2mesh": Plan("pixel2mesh_original.yaml", 900, 300, (0,)),
-    "ogn": Plan("ogn_original.yaml", 800, 300, (0,)),
-    "r2n2": Plan("r2n2_original.yaml", 800, 300, (0,)),
+    "shape_generator": Plan("shape_generator_original.yaml", 1200, 240, (0, 1)),
+    "matryoshka": Plan("matryoshka_original.yaml", 1000, 240, (0, 1)),
+    "pixel2mesh": Plan("pixel2mesh_original.yaml", 900, 240, (0,)),
+    "ogn": Plan("ogn_original.yaml", 800, 240, (0,)),
+    "r2n2": Plan("r2n2_original.yaml", 800, 240, (0,)),
     "imnet": Plan("imnet_original.yaml", 1000, 200, (0,)),
 }
 ALONE = 5.0

@@ -90,7 +90,9 @@ class OGN(Network):
         known_steps: Training steps after which ``known`` becomes ``predicted``; None: never. The count is kept in
             checkpoints, so that a resumed run or one with ``init_from`` goes on counting.
         truth: What tells the true cells: the dataset's ``voxels``, which must have the network's resolution, or
-            the ``mesh``, voxelised at that resolution by the same rule (stored, a bit per cell).
+            the ``mesh``, voxelised at that resolution by :meth:`reconlab.shapes.Mesh.voxels` and stored, a bit per
+            cell. The latter fills what the surface encloses, the former (built with ``--resolution``) by winding
+            numbers: a leaky mesh is hollow by the first rule and solid by the second.
         encoder_width: Channels of ResNet's first stage (64 is ResNet-18).
         encoder_norm: ``batch`` or ``group``, for small batches: see :class:`ResNet18`.
         threshold: What counts as occupied in the composed grids.

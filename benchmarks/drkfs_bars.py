@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reconlab.cameras import softras_cameras
 from reconlab.datasets.synth import generate, move_part, remove_part
-from reconlab.features import HardNet, PatchExtractor, load_detector, load_hardnet
+from reconlab.features import HardNet, PatchExtractor, load_dense, load_detector, load_hardnet
 from reconlab.kernels.patch_matching import match_patches
 from reconlab.renderers import soft_rasterize
 from reconlab.shapes import Mesh
@@ -140,11 +140,15 @@ def main() -> None:
     parser.add_argument("--weights", default="bundled")
     parser.add_argument("--detector", default="bundled")
     parser.add_argument("--others", type=Path, default=None, help="folder with HardTFeat.pth, tfeat-liberty.params")
+    parser.add_argument("--dense-weights", default="bundled")
+    parser.add_argument("--only", nargs="+", help="names of descriptors")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     nets: dict[str, nn.Module] = {"HardNet": load_hardnet(given.weights), "random HardNet": HardNet().eval()}
+    nets["dense"] = load_dense(given.dense_weights)
     nets |= others(given.others) if given.others else {}
+    nets = {k: v for k, v in nets.items() if not given.only or k in given.only}
     detector = load_detector(given.detector)
     families: dict[str, list[tuple[Tensor, list[Tensor]]]] = {"drawn": [drawn_chair(i) for i in range(given.chairs)]}
     found, seed = [], 0

@@ -22,29 +22,36 @@ from torch import Tensor
 
 from reconlab.cameras import hemisphere_views
 from reconlab.features import PatchExtractor
+from reconlab.features.detector import poi_map
 from reconlab.features.patches import extract_patches, flat_patches
 from reconlab.features.train.__main__ import synthetic_meshes
-from reconlab.losses.drkfs import drkfs, pyramid
+from reconlab.losses.drkfs import drkfs, pyramid, target_features
 from reconlab.losses.silhouette_iou import silhouette_iou
 from reconlab.renderers import soft_rasterize
 from reconlab.shapes import Mesh
 
 SHIFTS = (2, 4, 8, 12, 16, 24, 32)
-Distance = Callable[[Tensor, Tensor], Tensor]  # (M, H, W) views and the truth's to (M,)
+Distance = Callable[[Tensor], Callable[[Tensor], Tensor]]  # the truth's views (M, H, W), then others, to (M,)
 
 
 def library(extractor: PatchExtractor, **settings: int) -> Distance:
     """:func:`reconlab.losses.drkfs.drkfs` with settings."""
-    return lambda pred, target: drkfs(pred[None], target[None], extractor, **settings)[0]
+
+    def made(target: Tensor) -> Callable[[Tensor], Tensor]:
+        features = target_features(target, extractor, settings.get("pyramid_levels", 1))
+        return lambda pred: drkfs(pred[None], features, extractor, **settings)[0]
+
+    return made
 
 
 def described(extractor: PatchExtractor, maps: Tensor, describe: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Descriptors and weights of PoI maps ``(M, 1, H, W)``; flat patches as the library has them."""
     patches = extract_patches(maps)
     flat = flat_patches(patches, extractor.flat_std)
-    features = describe(patches.reshape(-1, 1, 32, 32)).view(*flat.shape, -1)
-    blank = describe(patches.new_zeros(1, 1, 32, 32))
-    return torch.where(flat[..., None], blank, features), patches.mean(dim=(-2, -1)).clamp(min=0)
+    textured = describe(patches[~flat].unsqueeze(1))
+    features = describe(patches.new_zeros(1, 1, 32, 32)).repeat(flat.numel(), 1)
+    features[~flat.flatten()] = textured
+    return features.view(*flat.shape, -1), patches.mean(dim=(-2, -1)).clamp(min=0)
 
 
 def charged(query: Tensor, key: Tensor, radius: int, charge: float, soft: float) -> Tensor:
@@ -76,17 +83,24 @@ def variant(
 ) -> Distance:
     """DR-KFS with another descriptor, with PoI maps of several scales, or with a charge per displacement."""
 
-    def distance(pred: Tensor, target: Tensor) -> Tensor:
-        there, low, high = extractor.poi(target)
-        here = (extractor.detector(pred.unsqueeze(1)) - low.view(-1, 1, 1, 1)) / (high - low).view(-1, 1, 1, 1)
-        total = pred.new_zeros(len(pred))
-        for a, b in zip(levels(here), levels(there), strict=True):
-            (f, w), (g, u) = (described(extractor, x, describe or extractor.hardnet) for x in (a, b))
-            total = total + (w * charged(f, g, radius, charge, soft)).sum(dim=(1, 2))
-            total = total + (u * charged(g, f, radius, charge, soft)).sum(dim=(1, 2))
-        return total
+    def features(maps: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [described(extractor, x, describe or extractor.hardnet) for x in levels(maps)]
 
-    return distance
+    def made(target: Tensor) -> Callable[[Tensor], Tensor]:
+        maps, low, high = extractor.poi(target)
+        there = features(maps)
+
+        def distance(pred: Tensor) -> Tensor:
+            here = features(poi_map(extractor.detector(pred.unsqueeze(1)), low, high))
+            total = pred.new_zeros(len(pred))
+            for (f, w), (g, u) in zip(here, there, strict=True):
+                total = total + (w * charged(f, g, radius, charge, soft)).sum(dim=(1, 2))
+                total = total + (u * charged(g, f, radius, charge, soft)).sum(dim=(1, 2))
+            return total
+
+        return distance
+
+    return made
 
 
 def poi_pyramid(maps: Tensor, blurred: bool) -> list[Tensor]:
@@ -107,8 +121,8 @@ def variants(extractor: PatchExtractor, dense: PatchExtractor) -> dict[str, Dist
         return F.normalize(small - small.mean(dim=1, keepdim=True), dim=1, eps=1e-2)
 
     return {
-        "silhouette IoU": lambda a, b: silhouette_iou(a[None].gt(0.02).float(), b[None].gt(0.02).float())[0],
-        "MSE of pixels": lambda a, b: (a - b).square().mean(dim=(1, 2)),
+        "silhouette IoU": lambda b: lambda a: silhouette_iou(a[None].gt(0.02).float(), b[None].gt(0.02).float())[0],
+        "MSE of pixels": lambda b: lambda a: (a - b).square().mean(dim=(1, 2)),
         "r = 1": library(extractor, radius=1),
         "r = 0": library(extractor, radius=0),
         "r = 1, 3 levels": library(extractor, radius=1, pyramid_levels=3),
@@ -168,8 +182,9 @@ def main() -> None:
         if given.only and name not in given.only:
             continue
         results[name] = {}
+        compare = distance(images)
         for d in SHIFTS:
-            near, far = (distance(images.roll(shift, -1), images) for shift in (d - 1, d + 1))
+            near, far = (compare(images.roll(shift, -1)) for shift in (d - 1, d + 1))
             results[name][str(d)] = int((far > near).sum())
         print(f"{name:36} {results[name]} of {len(images)}", flush=True)
     if given.out:

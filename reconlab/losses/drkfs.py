@@ -42,6 +42,7 @@ class Stage:
     image_size: int | None = None
     radius: int | None = None
     sigma: float | None = None
+    pyramid_levels: int | None = None
 
 
 class DRKFS(Loss):
@@ -136,6 +137,12 @@ class DRKFS(Loss):
             if text not in allowed:
                 raise ReconlabError(f"DRKFS: {name} must be one of {', '.join(allowed)}, not {text!r}.")
         self.stages = _parse_stages(stages or [])
+        for stage in self.stages:
+            least = 32 * 2 ** ((stage.pyramid_levels or pyramid_levels) - 1)
+            if (stage.image_size or image_size) < least:
+                raise ReconlabError(
+                    f"DRKFS: the stage until {stage.until} needs an image_size of at least {least} for its pyramid."
+                )
         self.base = RenderSettings(images, image_size, sigma, gamma, "smooth", renderer)
         self.base_radius = radius
         self.render = self.base
@@ -143,7 +150,7 @@ class DRKFS(Loss):
         self.radius = radius
         self.reduction: Reduction = reduction
         self.weight_grad = weight_grad
-        self.pyramid_levels = pyramid_levels
+        self.base_levels = self.pyramid_levels = pyramid_levels
         self.views_per_step, self.views_per_chunk = views_per_step, views_per_chunk
         self.eval_views = eval_views
         self.seed = seed
@@ -167,6 +174,7 @@ class DRKFS(Loss):
         radius = self.base_radius if now.radius is None else now.radius
         self.render = replace(self.base, image_size=size, sigma=sigma)
         self.radius = radius
+        self.pyramid_levels = self.base_levels if now.pyramid_levels is None else now.pyramid_levels
 
     def forward(self, shape: Shape, batch: Batch) -> dict[str, Tensor]:
         """``loss``, and its two directions ``recon`` and ``gt`` (detached), means over samples and views."""
@@ -252,7 +260,7 @@ def _parse_stages(stages: list[dict[str, Any]]) -> list[Stage]:
         unknown = sorted(set(settings) - set(Stage.__dataclass_fields__))
         if unknown or "until" not in settings:
             raise ReconlabError(
-                f"DRKFS: stages[{i}] needs 'until' and may have image_size, radius and sigma; it has "
+                f"DRKFS: stages[{i}] needs 'until' and may have image_size, radius, sigma and pyramid_levels; it has "
                 f"{', '.join(map(repr, settings)) or 'nothing'}."
             )
         stage = Stage(**settings)

@@ -273,13 +273,16 @@ def test_chosen_views_are_seeded_equally_likely_and_move_with_the_step():
 
 
 def test_stages_follow_the_fraction_of_the_training(extractor):
-    stages = [{"until": 0.25, "image_size": 32, "radius": 0, "sigma": 1e-3}, {"until": 0.5, "radius": 0}]
+    stages = [
+        {"until": 0.25, "image_size": 32, "radius": 0, "sigma": 1e-3},
+        {"until": 0.5, "radius": 0, "pyramid_levels": 2},
+    ]
     loss = loss_of(extractor, stages=stages)
     seen = []
     for step in (0, 24, 25, 49, 50, 100):
         loss.advance(step, 100)
-        seen.append((loss.render.image_size, loss.radius, loss.render.sigma))
-    assert seen == [(32, 0, 1e-3)] * 2 + [(64, 0, 1e-4)] * 2 + [(64, 1, 1e-4)] * 2
+        seen.append((loss.render.image_size, loss.radius, loss.render.sigma, loss.pyramid_levels))
+    assert seen == [(32, 0, 1e-3, 1)] * 2 + [(64, 0, 1e-4, 2)] * 2 + [(64, 1, 1e-4, 1)] * 2
 
 
 def test_eval_mode_uses_the_same_views_each_time(extractor, batch):
@@ -334,6 +337,8 @@ def test_user_errors(extractor, batch):
         loss_of(extractor, images="rgb")
     with pytest.raises(ReconlabError, match=r"stages\[0\] needs 'until'"):
         loss_of(extractor, stages=[{"image_size": 64}])
+    with pytest.raises(ReconlabError, match=r"stage until 0\.5 needs an image_size of at least 128"):
+        loss_of(extractor, stages=[{"until": 0.5, "pyramid_levels": 3}])
     with pytest.raises(ReconlabError, match="must rise"):
         loss_of(extractor, stages=[{"until": 0.5}, {"until": 0.4}])
     with pytest.raises(ReconlabError, match="needs 'mesh'"):

@@ -64,11 +64,11 @@ DESK = f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}"
 NETWORKS: dict[str, Plan] = {
     "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,)),
     "shape_generator": Plan("shape_generator_original.yaml", 1200, 240, (0, 1)),
-    "matryoshka": Plan("matryoshka_original.yaml", 1000, 240, (0, 1)),
-    "pixel2mesh": Plan("pixel2mesh_original.yaml", 900, 240, (0,)),
-    "ogn": Plan("ogn_original.yaml", 800, 240, (0,)),
-    "r2n2": Plan("r2n2_original.yaml", 800, 240, (0,)),
-    "imnet": Plan("imnet_original.yaml", 1000, 200, (0,)),
+    "matryoshka": Plan("matryoshka_original.yaml", 800, 200, (0, 1)),
+    "pixel2mesh": Plan("pixel2mesh_original.yaml", 600, 160, (0,)),
+    "ogn": Plan("ogn_original.yaml", 600, 160, (0,)),
+    "r2n2": Plan("r2n2_original.yaml", 600, 160, (0,)),
+    "imnet": Plan("imnet_original.yaml", 800, 120, (0,)),
 }
 ALONE = 5.0
 """Where DR-KFS (or an image loss) stands alone against geometric regularisers: its gradient as a multiple of the

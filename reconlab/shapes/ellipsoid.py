@@ -15,8 +15,8 @@ from reconlab.shapes.connectivity import connectivity
 VERTICES = 156
 """Of the coarsest level. Any closed surface of genus 0 with 156 vertices has 308 faces and 462 edges."""
 
-RADII = (0.2, 0.2, 0.4)
-"""Pixel2Mesh's, along the camera's x, y and z. The paper gives them in metres for shapes scaled to 0.57 of ours."""
+RADII = (0.49, 0.35, 0.35)
+"""The released template's half axes, along the camera's x, y and z: 0.28, 0.2, 0.2 for shapes of 0.57 times our size."""
 
 
 def ellipsoid(radii: tuple[float, float, float] = RADII, vertices: int = VERTICES) -> tuple[Tensor, Tensor]:

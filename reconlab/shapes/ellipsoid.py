@@ -16,7 +16,7 @@ VERTICES = 156
 """Of the coarsest level. Any closed surface of genus 0 with 156 vertices has 308 faces and 462 edges."""
 
 RADII = (0.49, 0.35, 0.35)
-"""The released template's half axes, along the camera's x, y and z: 0.28, 0.2, 0.2 for shapes of 0.57 times our size."""
+"""The released template's half axes, along the camera's x, y and z: 0.28, 0.2, 0.2 for shapes 0.57 times ours."""
 
 
 def ellipsoid(radii: tuple[float, float, float] = RADII, vertices: int = VERTICES) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
 """The differentiable mesh renderers side by side: SoftRas, NMR and DIB-R, forward and backward of all views.
 
-The sphere of the Shape Generator at a training's size, from mesh to gradients by its vertices, the loss being one minus
-the soft intersection over union with an ellipsoid. On the way, the gradient's likeness to SoftRas': cosine and length.
+The sphere of the Shape Generator at a training's size, from mesh to gradients by its vertices, the loss being one
+minus the soft intersection over union with an ellipsoid. Also the gradient's likeness to SoftRas': cosine and length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def main() -> None:
             with torch.no_grad():
                 target = render_views(truth, hemisphere_views(half_fov=11.5)[:views], settings["softras"])
             contestants: dict[str, Callable[[], Any]] = {
-                name: lambda s=s, m=mesh, t=target, v=views: gradient(m, t, v, s) for name, s in settings.items()
+                name: partial(gradient, mesh, target, views, s) for name, s in settings.items()
             }
             title = f"{images}: {len(faces)} faces, {size}², {batch} meshes × {views} views, forward and backward"
             record = show(title, measure(contestants, options.rounds))

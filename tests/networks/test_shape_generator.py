@@ -227,9 +227,10 @@ def test_export_writes_the_mesh(tmp_path) -> None:
     assert loaded.is_watertight
 
 
-def test_it_learns_two_shapes() -> None:
+@pytest.mark.parametrize("renderer", ["softras", "nmr", "dibr"])
+def test_it_learns_two_shapes(renderer: str) -> None:
     batch, network = pair(), small(pairs=True)
-    loss = CrossSilhouetteIoU(image_size=48, sigma=3e-4)
+    loss = CrossSilhouetteIoU(image_size=32, sigma=3e-4, renderer=renderer)
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
     values = []
     for step in range(120):
@@ -241,6 +242,6 @@ def test_it_learns_two_shapes() -> None:
         values.append(value.item())
     with torch.no_grad():
         best = loss(batch.mesh, batch)["loss"].item()  # a soft outline costs something against the hard truth
-    assert values[-1] - best < 0.02 < 0.25 < values[0] - best
+    assert values[-1] - best < 0.03 < 0.25 < values[0] - best
     with torch.no_grad():
-        assert loss(network.eval().reconstruct(batch), batch)["loss"] - best < 0.03, "view A's mesh in both views"
+        assert loss(network.eval().reconstruct(batch), batch)["loss"] - best < 0.04, "view A's mesh in both views"

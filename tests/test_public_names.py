@@ -32,6 +32,7 @@ CLASSES = {
             "DRC",
             "DRKFS",
             "DRWR",
+            "EMD",
             "EPCG",
             "GeometricRegularizer",
             "Matryoshka",

@@ -9,6 +9,7 @@ from reconlab.losses.dpc import DPC
 from reconlab.losses.drc import DRC
 from reconlab.losses.drkfs import DRKFS
 from reconlab.losses.drwr import DRWR
+from reconlab.losses.emd import EMD
 from reconlab.losses.epcg import EPCG
 from reconlab.losses.matryoshka import Matryoshka
 from reconlab.losses.mesh_regularizers import GeometricRegularizer
@@ -29,6 +30,7 @@ __all__ = [
     "DRC",
     "DRKFS",
     "DRWR",
+    "EMD",
     "EPCG",
     "PTN",
     "Balanced",

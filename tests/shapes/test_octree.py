@@ -167,6 +167,20 @@ def test_it_is_a_voxel_grid_with_a_differentiable_surface() -> None:
     assert bool(tree.valid()[0])
 
 
+def test_a_coarser_grid_is_the_one_that_a_coarser_dataset_has() -> None:
+    mesh = Mesh.from_list([box(0.3)])
+    tree = exact_tree(mesh.voxels(32).values > 0, 4)
+    assert torch.equal(tree.voxels(8).values > 0.5, mesh.voxels(8).values > 0)
+    assert torch.equal(tree.voxels(8).logits.sigmoid(), tree.voxels(8).values)
+    assert tree.voxels(32) is tree
+    assert tree.voxels(5).values.shape == (1, 5, 5, 5)
+    with pytest.raises(ReconlabError, match="resolution is 0"):
+        tree.voxels(0)
+    levels = [OctreeLevel(v.side, v.keys, v.logits.requires_grad_(), v.opened, v.context) for v in tree.levels]
+    OctreeGrid(levels, 1).voxels(8).values.sum().backward()
+    assert levels[-1].logits.grad is not None
+
+
 def test_levels_that_do_not_fit_are_named() -> None:
     levels = some_tree(0)
     with pytest.raises(ReconlabError, match=r"sides are \[2, 8\]; expected them to double"):

@@ -1,0 +1,169 @@
+"""The tables and pictures of results/drkfs.md, from results/drkfs.json and the cells' predictions.
+
+python results/drkfs_report.py tables
+python results/drkfs_report.py pictures runs/drkfs     # results/drkfs_gallery.png, drkfs_fig5.png
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from reconlab.datasets.datamodule import ReconstructionData, collate
+from reconlab.lab.pictures import gallery_cameras, image_tile, render_shape, save_picture
+from reconlab.shapes import Mesh, Shape
+
+HERE = Path(__file__).parent
+MEASURES = {
+    # title: (key, factor, digits, higher is better, kind)
+    "CD ×100": ("chamfer_dpc", 100, 2, False, "object"),
+    "IoU": ("voxel_iou", 100, 1, True, "object"),
+    "F-score": ("fscore_what3d", 100, 1, True, "visual"),
+    "NC": ("normal_consistency", 1, 3, True, "visual"),
+    "silhouettes": ("unseen_iou", 100, 1, True, "visual"),
+    "DR-KFS": ("drkfs", 1, 3, False, "own"),
+    "shading ×100": ("unseen_mse", 100, 2, False, "control"),
+}
+COLUMNS = {
+    "base": "base", "original": "original, continued",
+    "drkfs": "DR-KFS instead", "original+drkfs": "original + DR-KFS",
+    "original+mse": "original + shaded MSE", "original+iou": "original + silhouette IoU",
+    "mse": "shaded MSE instead", "silhouette_drkfs": "silhouette DR-KFS instead",
+}  # fmt: skip
+TITLES = {
+    "atlasnet": "AtlasNet-25", "matryoshka": "Matryoshka", "pixel2mesh": "Pixel2Mesh", "ogn": "OGN",
+    "r2n2": "3D-R2N2", "shape_generator": "Shape Generator (SoftRas)", "imnet": "IM-Net",
+}  # fmt: skip
+# DR-KFS' Table 3 as printed, original and DR-KFS: CD, IoU, F-score, normal consistency
+PAPER_SHARES = "The paper counts 24 of 30 visual comparisons and 4 of 10 object-space ones."
+
+
+def groups(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Cells by network and column, in the order of the tables."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for network in TITLES:
+        for column in COLUMNS:
+            many = [c for c in cells if c["network"] == network and c["column"] == column]
+            if many:
+                found[network, column] = sorted(many, key=lambda c: c["seed"])
+    return found
+
+
+def value(group: list[dict[str, Any]], title: str, split: str = "test") -> str:
+    """Mean, and the seeds' half range where there are several."""
+    key, factor, digits, *_ = MEASURES[title]
+    many = [factor * c[split]["mean"][key] for c in group]
+    text = f"{statistics.mean(many):.{digits}f}"
+    return text + (f" ± {(max(many) - min(many)) / 2:.{digits}f}" if len(many) > 1 else "")
+
+
+def tables(cells: list[dict[str, Any]]) -> str:
+    """One table per network."""
+    found = groups(cells)
+    lines = []
+    for network, title in TITLES.items():
+        rows = [(column, group) for (n, column), group in found.items() if n == network]
+        if not rows:
+            continue
+        lines += ["", f"**{title}** ({rows[0][1][0]['steps']} steps, then {rows[-1][1][0]['steps']})", ""]
+        lines += ["| trained by | seeds | " + " | ".join(MEASURES) + " |", "|---" * (len(MEASURES) + 2) + "|"]
+        for column, group in rows:
+            values = " | ".join(value(group, m) for m in MEASURES)
+            lines.append(f"| {COLUMNS[column]} | {len(group)} | {values} |")
+    return "\n".join(lines)
+
+
+def shares(cells: list[dict[str, Any]]) -> str:
+    """How many comparisons with "original, continued" each column wins, seed by seed's mean."""
+    found = groups(cells)
+    lines = ["| column | networks | " + " | ".join(MEASURES) + " | object-space | visual |"]
+    lines.append("|---" * (len(MEASURES) + 4) + "|")
+    for column in [c for c in COLUMNS if c not in ("base", "original", "mse", "silhouette_drkfs")]:
+        wins = dict.fromkeys(MEASURES, 0)
+        networks = [n for n in TITLES if (n, column) in found and (n, "original") in found]
+        for network in networks:
+            for title, (key, _, _, higher, _) in MEASURES.items():
+                seeds = {c["seed"] for c in found[network, column]} & {c["seed"] for c in found[network, "original"]}
+                one, other = (
+                    statistics.mean(c["test"]["mean"][key] for c in found[network, x] if c["seed"] in seeds)
+                    for x in (column, "original")
+                )
+                wins[title] += (one > other) if higher else (one < other)
+        kinds = {k: [t for t, m in MEASURES.items() if m[4] == k] for k in ("object", "visual")}
+        sums = [f"{sum(wins[t] for t in kinds[k])} of {len(networks) * len(kinds[k])}" for k in kinds]
+        lines.append(f"| {COLUMNS[column]} | {len(networks)} | " + " | ".join(str(w) for w in wins.values()) + " | "
+                     + " | ".join(sums) + " |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def predictions(cell: Path, names: list[str]) -> Mesh:
+    """The test meshes of a cell, by name."""
+    with np.load(cell / "test.npz") as data:
+        order = [list(data["names"]).index(name) for name in names]
+        packed = Mesh(
+            torch.from_numpy(data["vertices"].astype(np.float32)), torch.from_numpy(data["faces"]).long(),
+            torch.from_numpy(data["vertex_splits"]), torch.from_numpy(data["face_splits"]),
+        )  # fmt: skip
+    return Mesh.from_list([packed.item(i) for i in order])
+
+
+def sheet(runs: Path, wanted: list[tuple[str, str, str]], picks: dict[str, tuple[int, ...]], out: Path) -> None:
+    """Inputs, truth, and for each ``(title, network, column)`` the reconstruction, one shape a row."""
+    data = ReconstructionData("data/real", points=100)
+    data.require({"images", "mesh"}, "the gallery")
+    data.setup("test")
+    dataset = data.dataset("test")
+    chosen = []
+    for category, places in picks.items():
+        of = [i for i, item in enumerate(dataset.items) if item.category == category]
+        chosen += [of[p] for p in places]
+    batch = collate([dataset[i] for i in chosen])
+    names = [f"{c}/{i}" for c, i in zip(batch.categories, batch.ids, strict=True)]
+    assert batch.images is not None  # noqa: S101
+    columns: list[tuple[str, Shape | None]] = [("input", None), ("truth", batch.mesh)]
+    for title, network, column in wanted:
+        place = runs / network / column.replace("+", "_and_") / "seed0"
+        if (place / "test.npz").exists():
+            columns.append((title, predictions(place, names)))
+    size, head = 112, 34
+    picture = Image.new("RGB", (size * len(columns), head + size * len(names)), "white")
+    draw = ImageDraw.Draw(picture)
+    cameras = gallery_cameras(((30.0, 20.0),))
+    for c, (title, shape) in enumerate(columns):
+        draw.multiline_text((c * size + 4, 3), title, fill="black")
+        for row in range(len(names)):
+            tile = (
+                image_tile(batch.images[row], size) if shape is None else render_shape(shape, row, cameras, size)[0]
+            )
+            picture.paste(Image.fromarray(tile), (c * size, head + row * size))
+    save_picture(picture, out)
+
+
+def main() -> None:
+    """Dispatch."""
+    if sys.argv[1:2] == ["tables"]:
+        cells = json.loads((HERE / "drkfs.json").read_text())["cells"]
+        print(tables(cells), "\n\n" + shares(cells), "\n\n" + PAPER_SHARES)
+        return
+    runs = Path(sys.argv[2])
+    networks = {"atlasnet": "AtlasNet", "matryoshka": "Matryoshka", "pixel2mesh": "P2M", "ogn": "OGN"}
+    networks |= {"r2n2": "3D-R2N2", "shape_generator": "SG"}
+    columns = {"original": "original", "drkfs": "DR-KFS", "original+drkfs": "both"}
+    pairs = [(f"{short}\n{label}", n, column) for n, short in networks.items() for column, label in columns.items()]
+    picks = {"airplane": (3, 20), "car": (2,), "chair": (1, 6), "lamp": (4,)}
+    sheet(runs, pairs, picks, HERE / "drkfs_gallery.png")
+    sg = "shape_generator"
+    rows = [("SG + DR-KFS\nsilhouettes", sg, "silhouette_drkfs"), ("SG + MSE\nshaded", sg, "mse")]
+    rows.append(("SG + DR-KFS\nshaded", sg, "drkfs"))
+    sheet(runs, rows, picks, HERE / "drkfs_fig5.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,6 +29,9 @@ class R2N2(Network):
     at even cells, zeros between) and two 3³ convolutions with a skip, to 128, 128, 64 channels; at 32³ two more to 32
     and one to two numbers per cell. 35 943 106 parameters.
 
+    With one view the state that is read is 0, so its two 3³ convolutions (``gates``, ``candidate``) learn nothing but
+    biases.
+
     Readings. Two numbers per cell under a softmax are one logit, their difference: the grid carries it. The public
     code's last residual block takes its skip from inside the block (after its first convolution); here it is a 1³
     convolution of what enters the block, as in the block before. Weights start from normals of variance 2 / n and

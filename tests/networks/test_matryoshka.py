@@ -5,7 +5,7 @@ import torch
 
 from reconlab.batch import Batch
 from reconlab.errors import ReconlabError
-from reconlab.losses.matryoshka import Matryoshka
+from reconlab.losses import DRKFS, Chamfer, Loss, Matryoshka, PixelMSE, SilhouetteIoU
 from reconlab.metrics import voxel_iou
 from reconlab.networks.matryoshka import MatryoshkaNet, ShapeLayerGrid, _shuffle_colours
 from reconlab.shapes import VoxelGrid
@@ -133,6 +133,69 @@ def test_learns_shapes_by_heart_from_depths():
 
 def test_learns_shapes_by_heart_from_overlap():
     assert learn((0, 1, 1), 120) > 0.9
+
+
+def box(low: tuple[int, int, int], high: tuple[int, int, int]) -> torch.Tensor:
+    cells = torch.zeros(1, 16, 16, 16, dtype=torch.bool)
+    cells[0, low[0] : high[0], low[1] : high[1], low[2] : high[2]] = True
+    return cells
+
+
+def image_batch(cells: torch.Tensor) -> Batch:
+    return Batch(ids=["a"], categories=["t"], mesh=VoxelGrid(cells.float()).mesh())
+
+
+def maps_of(cells: torch.Tensor) -> torch.Tensor:
+    """True depths, with background at -1, as a trained network predicts it."""
+    depths = to_depths(encode(cells))
+    return torch.where(depths == 0, -1.0, depths).requires_grad_()
+
+
+@pytest.mark.parametrize("kind", [DRKFS, SilhouetteIoU, PixelMSE, Chamfer])
+def test_losses_on_surfaces_reach_every_map(kind: type[Loss]):
+    true, wrong = box((4, 3, 5), (12, 13, 11)), box((3, 4, 4), (11, 11, 12))
+    settings = {"points": 500} if kind is Chamfer else {"views_per_step": 2, "image_size": 64, "half_fov": 11.5}
+    loss, batch, depths = kind(**settings), image_batch(true), maps_of(wrong)
+    torch.manual_seed(0)
+    batch.points = batch.mesh.points(500)
+    loss(ShapeLayerGrid(depths, 0.15, False), batch)["loss"].backward()
+    assert depths.grad is not None
+    assert depths.grad.isfinite().all()
+    assert (depths.grad[0, 0].flatten(1).abs().amax(1) > 1e-8).all()
+
+
+def fit_silhouettes(start: torch.Tensor, true: torch.Tensor, lr: float, steps: int) -> tuple[float, float, float]:
+    """The loss at the end by that at the start, and the surface's largest x before and after, in cells."""
+    loss, batch, depths = (
+        SilhouetteIoU(views_per_step=None, image_size=48, half_fov=11.5),
+        image_batch(true),
+        maps_of(start),
+    )
+    optimizer = torch.optim.Adam([depths], lr)
+    values, ends = [], []
+    for step in range(steps + 1):
+        shape = ShapeLayerGrid(depths, 0.15, False)
+        value = loss(shape, batch)["loss"]
+        values.append(value.item())
+        ends.append(shape.mesh().vertices[:, 0].max().item() * 16 + 8)
+        optimizer.zero_grad()
+        value.backward()
+        if step < steps:
+            optimizer.step()
+    return values[-1] / values[0], ends[0], ends[-1]
+
+
+def test_silhouettes_carve_what_is_too_much_and_fill_what_is_missing():
+    true = box((4, 3, 5), (12, 13, 11))
+    ratio, before, after = fit_silhouettes(box((4, 3, 5), (15, 13, 11)), true, 0.5, 12)
+    assert ratio < 0.4
+    assert before == pytest.approx(15, abs=0.3)
+    assert after == pytest.approx(12, abs=1)
+    # Filling is slower: three maps of the line must leave the background before a cell is in.
+    ratio, before, after = fit_silhouettes(box((4, 3, 5), (9, 13, 11)), true, 1.0, 30)
+    assert ratio < 0.6
+    assert before == pytest.approx(9, abs=0.3)
+    assert 10 < after < 13
 
 
 def test_colours_are_shuffled_in_training_alone():

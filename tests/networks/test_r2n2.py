@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from reconlab.batch import Batch, Views
 from reconlab.cameras import hemisphere_views
 from reconlab.errors import ReconlabError
-from reconlab.losses.voxel_cross_entropy import VoxelCrossEntropy
+from reconlab.losses import SilhouetteIoU, VoxelCrossEntropy
 from reconlab.metrics import voxel_iou
 from reconlab.networks.r2n2 import R2N2, _Doubling, _spread, _Stage
+from reconlab.shapes import VoxelGrid
 
 SMALL = {"encoder_width": 2, "decoder_width": 2, "image_side": 16}
 
@@ -120,6 +121,13 @@ def test_views():
     torch.testing.assert_close(single.reconstruct(batch).values, single(images[:, 0]).values)
 
 
+def test_a_second_view_trains_the_recurrence():
+    torch.manual_seed(0)
+    network = R2N2(**SMALL)
+    network(torch.rand(1, 2, 3, 16, 16)).values.mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+
+
 def test_views_are_drawn_in_training():
     torch.manual_seed(0)
     network = R2N2(views=3, **SMALL)
@@ -166,8 +174,17 @@ def test_learns_a_shape_by_heart():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
     grid = network.eval().reconstruct(batch)
     assert voxel_iou(grid.values, voxels, grid.threshold).min() > 0.9
-    faces = [len(grid.mesh().item(i)[1]) for i in range(2)]
-    assert min(faces) > 1000
+    mesh = grid.mesh()
+    assert min(len(mesh.item(i)[1]) for i in range(2)) > 1000
+    # An image loss on the surface reaches every weight that one view can use: the state it starts from is 0.
+    batch.mesh = VoxelGrid(voxels.flip(0)).mesh()
+    optimizer.zero_grad()
+    SilhouetteIoU(views_per_step=2, image_size=32)(grid, batch)["loss"].backward()
+    sizes = {name: p.grad.abs().max().item() for name, p in network.named_parameters() if p.grad is not None}
+    assert len(sizes) == len(list(network.parameters()))
+    idle = {"gates.weight", "candidate.weight"}
+    assert {name for name, size in sizes.items() if size == 0} == idle
+    assert max(sizes.values()) < 1e3
 
 
 def test_mistakes_are_named():

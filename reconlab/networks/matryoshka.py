@@ -115,6 +115,8 @@ class MatryoshkaNet(Network):
         shuffle_colours: While training, permute each image's colour channels at random, for half of the images with
             repetition, as the released code does (from torch's global generator).
         temperature: Of the soft decoding, in cells.
+        start: Side of the cube that an untrained network predicts, as a share of the grid's, set by the last biases.
+            0 leaves them as released: the grid begins empty, without a surface for image losses to move.
         export: How grids are decoded outside training: ``boolean`` as published, or ``soft``, whose surface lies
             between cells. While training it is always soft.
 
@@ -135,6 +137,7 @@ class MatryoshkaNet(Network):
         norm: Norm = "batch",
         shuffle_colours: bool = True,
         temperature: float = 0.15,
+        start: float = 0.0,
         export: Literal["boolean", "soft"] = "boolean",
     ) -> None:
         super().__init__()
@@ -150,6 +153,8 @@ class MatryoshkaNet(Network):
             raise ReconlabError(
                 f"MatryoshkaNet: blocks is {blocks} and temperature {temperature}; expected 0 or more, and above 0."
             )
+        if not 0 <= start < 1:
+            raise ReconlabError(f"MatryoshkaNet: start is {start}; expected a share of the grid's side in [0, 1).")
         for name, text, allowed in (("norm", norm, ("batch", "group")), ("export", export, ("boolean", "soft"))):
             if text not in allowed:
                 raise ReconlabError(f"MatryoshkaNet: {name} is {text!r}; choose {' or '.join(allowed)}.")
@@ -176,7 +181,12 @@ class MatryoshkaNet(Network):
         for _ in range(ups):
             parts += [_Up(channels, channels - step, norm), _Same(channels - step, norm)]
             channels -= step
-        parts.append(nn.Conv2d(channels, 6 * layers, 3, padding=1))
+        last = nn.Conv2d(channels, 6 * layers, 3, padding=1)
+        if start > 0 and last.bias is not None:
+            end = (1 + start) / 2 * resolution
+            with torch.no_grad():
+                last.bias[:6] = torch.tensor([end + 1, end]).repeat(3)
+        parts.append(last)
         self.model = nn.Sequential(*parts)
 
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> ShapeLayerGrid:

@@ -135,8 +135,8 @@ def surface_logits(layers: Tensor, temperature: float) -> Tensor:
 
     In units of cells: within half a cell of a face the distance to it, beyond it grows like a logarithm,
     ``0.5 + 0.1 log(1 + 10 (|u| - 0.5))``. Without this the cells beside a shape, which lie in empty lines of two
-    axes, would have log-odds of some hundreds against 2 inside, the surface would pass through the centres of the
-    shape's last cells (half a cell too small) and the maps that form the face would lose their gradient.
+    axes, would have log-odds of some hundreds against 3 inside, the surface would pass through the centres of the
+    shape's last cells (half a cell too small) and the maps that form a face would have a thirtieth of their slope.
     """
     u = soft_log_odds(layers, temperature) * temperature
     beyond = (u.abs() - CORE).clamp_min(0)

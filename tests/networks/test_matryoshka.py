@@ -198,6 +198,18 @@ def test_silhouettes_carve_what_is_too_much_and_fill_what_is_missing():
     assert 10 < after < 13
 
 
+def test_starts_as_a_cube_that_image_losses_move():
+    torch.manual_seed(0)
+    network = MatryoshkaNet(**SMALL, layers=2, start=0.5)
+    grid = network(torch.rand(2, 3, 32, 32))
+    cube = box((4, 4, 4), (12, 12, 12))
+    assert voxel_iou(grid.cells().float(), cube.expand(2, -1, -1, -1).float()).min() > 0.6
+    batch = image_batch(box((4, 3, 5), (12, 13, 11)))
+    SilhouetteIoU(views_per_step=1, image_size=32)(grid[:1], batch)["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
+    assert not MatryoshkaNet(**SMALL)(torch.rand(2, 3, 32, 32)).cells().any()
+
+
 def test_colours_are_shuffled_in_training_alone():
     torch.manual_seed(0)
     images = torch.arange(3.0).reshape(1, 3, 1, 1).expand(600, 3, 2, 2)
@@ -224,6 +236,7 @@ def test_colours_are_shuffled_in_training_alone():
         ({"temperature": 0.0}, "temperature 0.0"),
         ({"inner": 10}, "inner is 10"),
         ({"inner": 64, "final": 65}, "at least final = 65"),
+        ({"start": 1.0}, "start is 1.0"),
         ({"norm": "layer"}, "norm is 'layer'"),
         ({"export": "hard"}, "export is 'hard'"),
     ],

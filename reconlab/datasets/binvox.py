@@ -118,8 +118,8 @@ def locate(grid: Grid, box: np.ndarray | None = None) -> tuple[np.ndarray, np.nd
 
 def occupied_range(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First occupied index and last plus one on each axis, ``(3,)`` int each; some cell must be occupied."""
-    places = np.argwhere(cells)
-    return places.min(0), places.max(0) + 1
+    found = [np.flatnonzero(cells.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return np.array([f[0] for f in found]), np.array([f[-1] + 1 for f in found])
 
 
 def centres(cells: np.ndarray, corner: np.ndarray, step: np.ndarray) -> np.ndarray:

@@ -196,9 +196,11 @@ def archive_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def silhouettes(cloud: np.ndarray, cameras: Cameras, pictures: np.ndarray, what: Path) -> np.ndarray:
-    """``(V, H, H)`` uint8, 255 where the shape is: pixels that a point of the cloud falls into, pinholes closed.
+    """``(V, H, H)`` uint8, how much of each pixel the shape covers.
 
-    White parts of a shape cannot be told from the white ground; the cloud, of 100000 points in the archive, can.
+    White parts of a shape cannot be told from the white ground, so a silhouette is where the cloud's points fall,
+    pinholes closed. Pixels are cut up to eight times finer, as far as there are three points for each part: with the
+    archive's 100000 points, silhouettes of 500 pixels in eighths, of 3000 in thirds.
 
     Args:
         cloud: ``(N, 3)`` surface points.
@@ -213,17 +215,21 @@ def silhouettes(cloud: np.ndarray, cameras: Cameras, pictures: np.ndarray, what:
 
     size = pictures.shape[1]
     xy, depth = cameras.project(torch.from_numpy(cloud.astype(np.float32)))
-    places = ((xy + 1) / 2 * size).floor().long().numpy()
+    places = (xy.numpy() + 1) / 2 * size
     seen = ((places >= 0) & (places < size)).all(-1) & (depth.numpy() > 0)
-    out = np.zeros(pictures.shape[:3], bool)
+    out = np.zeros(pictures.shape[:3], np.uint8)
     ink = np.asarray((pictures < INK).any(-1))
     missed = 0
     for k in range(len(pictures)):
-        column, row = places[k][seen[k]].T
-        hit = np.zeros((size + 4, size + 4), bool)
+        inside = places[k][seen[k]]
+        pixels = len(np.unique(inside.astype(np.int64) @ [1, size]))
+        fine = int(np.clip(np.sqrt(len(inside) / max(3 * pixels, 1)), 1, 8))
+        column, row = np.minimum((inside * fine).astype(np.int64), size * fine - 1).T
+        hit = np.zeros((size * fine + 4,) * 2, bool)
         hit[row + 2, column + 2] = True
-        out[k] = binary_closing(hit, np.ones((3, 3)))[2:-2, 2:-2]
-        missed += int((ink[k] & ~binary_dilation(out[k], np.ones((3, 3)))).sum())
+        closed = np.asarray(binary_closing(hit, np.ones((3, 3))))[2:-2, 2:-2]
+        out[k] = np.round(255 * closed.reshape(size, fine, size, fine).mean((1, 3)))
+        missed += int((ink[k] & ~np.asarray(binary_dilation(out[k] > 0, np.ones((3, 3))))).sum())
     if not ink.any():
         raise ReconlabError(f"{what / files.ARCHIVE_VIEWS}: its pictures are white.")
     if missed > 0.1 * ink.sum():
@@ -231,4 +237,4 @@ def silhouettes(cloud: np.ndarray, cameras: Cameras, pictures: np.ndarray, what:
             f"{what}: {missed / ink.sum():.0%} of what the pictures show lies where no point of {files.POINTCLOUD} "
             "projects: points, cameras and pictures are not in one frame."
         )
-    return out.astype(np.uint8) * 255
+    return out

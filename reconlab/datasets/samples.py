@@ -102,7 +102,7 @@ def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, st
         for need in sorted(needs):
             for name in FILES[need]:
                 if not files.located(item.folder, name).exists():
-                    return need, str(item.folder / name)
+                    return need, str(files.located(item.folder, name))
             if need in ("masks", "views") and files.views_of(item.folder)[1] == "jpg":
                 return need, f"silhouettes (an alpha channel) in {files.views_of(item.folder)[0]}"
             if need == "normals" and not _has_normals(item.folder / files.POINTCLOUD):

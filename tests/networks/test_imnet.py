@@ -245,3 +245,21 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ReconlabError, match=text):
             call()
+
+
+def test_gradients_of_two_losses_are_measured_through_recomputed_chunks() -> None:
+    """As Balanced does: by the code, keeping the graph, then once more by everything."""
+    torch.manual_seed(0)
+    decoder, code = IMDecoder(8, 4, "kaiming"), torch.rand(2, 8, requires_grad=True)
+    found = []
+    for chunk in (100_000, 64):
+        vertices = IMField(decoder, code, 16, chunk, 8).mesh().vertices
+        assert len(vertices) > 100
+        size, height = vertices.square().sum(), vertices[:, 1].square().sum()
+        one = torch.autograd.grad(size, [code], retain_graph=True)
+        two = torch.autograd.grad(height, [code], retain_graph=True)
+        both = torch.autograd.grad(size + height, [code, *decoder.parameters()])
+        torch.testing.assert_close(both[0], one[0] + two[0])
+        found.append(both)
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)

@@ -66,11 +66,11 @@ DESK = f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}"
 NETWORKS: dict[str, Plan] = {
     "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,)),
     "shape_generator": Plan("shape_generator_original.yaml", 1200, 240, (0, 1)),
-    "matryoshka": Plan("matryoshka_original.yaml", 700, 160, (0, 1)),
-    "pixel2mesh": Plan("pixel2mesh_original.yaml", 400, 120, (0,)),
+    "matryoshka": Plan("matryoshka_original.yaml", 600, 120, (0, 1)),
+    "pixel2mesh": Plan("pixel2mesh_original.yaml", 300, 80, (0,)),
     # An image loss must judge the trees that the network itself divides, not the truth's; so for every column
-    "ogn": Plan("ogn_original.yaml", 600, 120, (0,), (), ("--model.network.init_args.propagation=predicted",)),
-    "r2n2": Plan("r2n2_original.yaml", 500, 120, (0,)),
+    "ogn": Plan("ogn_original.yaml", 500, 80, (0,), (), ("--model.network.init_args.propagation=predicted",)),
+    "r2n2": Plan("r2n2_original.yaml", 400, 80, (0,)),
     "imnet": Plan("imnet_original.yaml", 800, 120, (0,)),
 }
 ALONE = 5.0

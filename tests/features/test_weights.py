@@ -9,10 +9,10 @@ from kornia.feature import TFeat
 from reconlab.errors import ReconlabError
 from reconlab.features import HardNet, PatchExtractor, PiecewiseLinearDetector, load_detector, load_hardnet
 from reconlab.features import weights as module
-from reconlab.features.weights import BUNDLED, DETECTOR_FILE, HARDNET_FILE, save_state
+from reconlab.features.weights import BUNDLED, DENSE_FILE, DETECTOR_FILE, HARDNET_FILE, save_state
 
 
-@pytest.mark.parametrize("name", [DETECTOR_FILE, HARDNET_FILE])
+@pytest.mark.parametrize("name", [DENSE_FILE, DETECTOR_FILE, HARDNET_FILE])
 def test_bundled_files_are_what_their_cards_say(name):
     path = BUNDLED / name
     card = json.loads(path.with_suffix(".json").read_text())

@@ -52,6 +52,8 @@ class Plan:
         seeds: One row each.
         options: To ``reconlab fit``, for every cell.
         after: To ``reconlab fit``, for the cells that go on from the base.
+        loss: Arguments of the original loss that differ from the config's.
+        alone: To ``reconlab fit``, where DR-KFS replaces the original loss.
     """
 
     config: str
@@ -60,13 +62,25 @@ class Plan:
     seeds: tuple[int, ...]
     options: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    loss: tuple[tuple[str, float], ...] = ()
+    alone: tuple[str, ...] = ()
 
 
 DESK = f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}"
 NETWORKS: dict[str, Plan] = {
-    "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,)),
+    # At the base's rate, 1e-3, DR-KFS alone throws AtlasNet's patches out of the views within ten steps (CD 126)
+    "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,), alone=("--model.lr=1e-4",)),
     "shape_generator": Plan("shape_generator_original.yaml", 1200, 240, (0, 1)),
-    "matryoshka": Plan("matryoshka_original.yaml", 600, 120, (0, 1)),
+    # The losses that DR-KFS' Table 1 names (the released depth loss needs four times the steps); judged on the surface
+    # that image losses see
+    "matryoshka": Plan(
+        "matryoshka_original.yaml",
+        600,
+        120,
+        (0, 1),
+        ("--model.network.init_args.export=soft", "--model.network.init_args.start=0.5"),
+        loss=(("depth", 0.0), ("iou", 1.0), ("cosine", 1.0)),
+    ),
     "pixel2mesh": Plan("pixel2mesh_original.yaml", 300, 80, (0,)),
     # An image loss must judge the trees that the network itself divides, not the truth's; so for every column
     "ogn": Plan("ogn_original.yaml", 500, 80, (0,), (), ("--model.network.init_args.propagation=predicted",)),
@@ -149,13 +163,17 @@ def run(network: str, column: str, seed: int) -> None:
     options += ["--trainer.limit_val_batches=0"]
     if column == "base":
         options += ["--model.milestones=[0.8]", "--model.decay=0.3"]
+        options += [f"--model.loss.init_args.{key}={value}" for key, value in plan.loss]
     else:
         original = yaml.safe_load(config.read_text())["model"]["loss"]
+        if plan.loss:
+            original["init_args"] |= dict(plan.loss)
         weights = {c: first_weight(network, c, seed) for c in ("original+drkfs", "original+mse")}
         loss = columns(original, weights)[column]
         (place / "loss.yaml").write_text(yaml.safe_dump({"model": {"loss": loss}}))
         options += [f"--config={place / 'loss.yaml'}", f"--model.init_from={checkpoint}"]
         options += ["--model.milestones=[0.5, 0.8]", "--model.decay=0.3", *plan.after]
+        options += plan.alone if column == "drkfs" else ()
     options += [f"--out={place.parent}", f"--name={place.name}"]
     if reconlab(["fit", *options]) != 0:
         raise SystemExit(f"{network} {column} {seed} failed")

@@ -71,8 +71,8 @@ NETWORKS: dict[str, Plan] = {
     # At the base's rate, 1e-3, DR-KFS alone throws AtlasNet's patches out of the views within ten steps (CD 126)
     "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,), alone=("--model.lr=1e-4",)),
     "shape_generator": Plan("shape_generator_original.yaml", 1200, 240, (0, 1)),
-    # The losses that DR-KFS' Table 1 names (the released depth loss needs four times the steps); judged on the surface
-    # that image losses see
+    # The losses that DR-KFS' Table 1 names (the released depth loss needs four times the steps); judged on the
+    # surface that image losses see
     "matryoshka": Plan(
         "matryoshka_original.yaml",
         600,

@@ -125,6 +125,7 @@ class Reconstruction(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One loss value; its named parts are logged under ``train/``."""
         self._seed_step()
+        self.network.advance(self.global_step, self._total_steps())
         self.loss.advance(self.global_step, self._total_steps())
         parts = self.loss(self.network.reconstruct(batch), batch)
         loss = parts["loss"]

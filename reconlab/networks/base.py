@@ -27,3 +27,11 @@ class Network(nn.Module, ABC):
     def reconstruct(self, batch: Batch) -> Shape:
         """The shapes of a batch: :meth:`forward` on its images, unless the network reads something else."""
         return self(batch.require("images", type(self).__name__), batch.cameras)
+
+    def advance(self, step: int, total: int) -> None:
+        """Tell the network where training stands, before each of its steps; most need not know.
+
+        Args:
+            step: Optimiser steps taken so far; the same for all batches whose gradients are accumulated.
+            total: Steps of the whole run; 0 if it has no end.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import pairwise
 from typing import Literal
 
@@ -32,6 +33,10 @@ SEED = 4
 """Side of the dense grid that the code is mapped to."""
 
 Propagation = Literal["known", "predicted"]
+
+
+class OctreeLimitWarning(UserWarning):
+    """A network wanted to divide more cells than it may."""
 
 
 class OctreeStep(nn.Module):
@@ -87,8 +92,15 @@ class OGN(Network):
         context: Also compute the cells around the MIXED ones, whose labels do not count, so that a 3³ convolution
             sees features and not zeros beyond the border of the divided region (the authors' PROP_FALSE).
         propagation: While training.
-        known_steps: Training steps after which ``known`` becomes ``predicted``; None: never. The count is kept in
+        known_steps: Optimiser steps after which ``known`` becomes ``predicted``; None: never. The count is kept in
             checkpoints, so that a resumed run or one with ``init_from`` goes on counting.
+        known_until: The same as a fraction of the run, in [0, 1]; a run with ``init_from`` begins anew. Give one of
+            the two. The trainer tells the fraction (:meth:`advance`); without one it is 0.
+        max_cells: Cells of a level, per sample, that a network which divides by its own classes may make. Beyond it
+            the cells that are MIXED with the highest probability are divided and the others stay closed, with an
+            :class:`OctreeLimitWarning`: an untrained network at 128³ would otherwise fill the memory. The default
+            is a whole grid of 64³; surfaces have some 20 000 cells at 128³ and four times as many at each finer
+            level. Divisions by the truth, and context, are not limited.
         truth: What tells the true cells: the dataset's ``voxels``, which must have the network's resolution, or
             the ``mesh``, voxelised at that resolution by :meth:`reconlab.shapes.Mesh.voxels` and stored, a bit per
             cell. The latter fills what the surface encloses, the former (built with ``--resolution``) by winding
@@ -113,6 +125,8 @@ class OGN(Network):
         context: bool = False,
         propagation: Propagation = "known",
         known_steps: int | None = None,
+        known_until: float | None = None,
+        max_cells: int = 1 << 18,
         truth: Literal["voxels", "mesh"] = "voxels",
         encoder_width: int = 64,
         encoder_norm: Norm = "batch",
@@ -130,11 +144,16 @@ class OGN(Network):
             ("channels", channels, 1),
             ("latent", latent, 1),
             ("encoder_width", encoder_width, 1),
+            ("max_cells", max_cells, 8),
         ):
             if value < least:
                 raise ReconlabError(f"OGN: {name} is {value}; expected at least {least}.")
         if known_steps is not None and known_steps < 0:
             raise ReconlabError(f"OGN: known_steps is {known_steps}; expected 0 or more, or none.")
+        if known_until is not None and (known_steps is not None or not 0 <= known_until <= 1):
+            raise ReconlabError(
+                f"OGN: known_until is {known_until}; expected a fraction of the run in [0, 1], and no known_steps."
+            )
         if not 0 < threshold < 1:
             raise ReconlabError(f"OGN: threshold is {threshold}; expected a number between 0 and 1.")
         for name, text, allowed in (
@@ -147,6 +166,9 @@ class OGN(Network):
         self.sides = level_sides(resolution, start)
         self.channels, self.context = channels, context
         self.propagation, self.known_steps, self.truth = propagation, known_steps, truth
+        self.known_until, self.max_cells = known_until, max_cells
+        self._step: int | None = None  # of the run, where a trainer tells it
+        self._done, self._phase = 0.0, True
         self.needs = frozenset({"images", truth}) if propagation == "known" else frozenset({"images"})
         self.register_buffer("steps_taken", torch.zeros((), dtype=torch.int64))
         self.encoder = ResNet18(latent, encoder_width, encoder_norm)
@@ -173,7 +195,27 @@ class OGN(Network):
     @property
     def knows(self) -> bool:
         """Whether the next training step divides cells by the truth."""
-        return self.propagation == "known" and (self.known_steps is None or int(self.steps_taken) < self.known_steps)
+        if self.propagation != "known":
+            return False
+        if self.known_until is not None:
+            return self._done < self.known_until
+        return self.known_steps is None or int(self.steps_taken) < self.known_steps
+
+    def advance(self, step: int, total: int) -> None:
+        """Count the step, once for all batches whose gradients are accumulated, and settle its phase.
+
+        Raises:
+            ReconlabError: ``known_until`` is set, but the run has no end that it could refer to.
+        """
+        if total < 1 and self.known_until is not None:
+            raise ReconlabError(
+                "OGN: known_until is a fraction of the run: set trainer.max_steps or max_epochs, or known_steps."
+            )
+        if step == self._step:
+            return
+        self._step, self._done = step, step / max(total, 1)
+        self._phase = self.knows
+        self.steps_taken += 1
 
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> OctreeGrid:
         """``(B, 3, H, W)`` images in [0, 1] to octrees, dividing by the network's own classes; no camera is used."""
@@ -189,12 +231,12 @@ class OGN(Network):
         if not self.training:
             return self(images)
         mixed = None
-        if self.knows:
+        if self.knows if self._step is None else self._phase:
             truth = batch.require(self.truth, "OGN")
             voxels, mesh = (truth, None) if self.truth == "voxels" else (None, truth)
             grid = true_grid(voxels, mesh, self.resolution, "OGN")
             mixed = [labels == MIXED for labels in octree_labels(grid.to(images.device), self.start)]
-        if torch.is_grad_enabled():
+        if self._step is None and torch.is_grad_enabled():
             self.steps_taken += 1
         return self.decode(self.encoder(images), mixed)
 
@@ -220,6 +262,8 @@ class OGN(Network):
             else:
                 opened = logits.argmax(1) == MIXED if mixed is None else mixed[i][keys]
                 opened = opened & ~context
+                if mixed is None:
+                    opened = self._limited(opened, logits.detach(), keys, side)
             levels.append(OctreeLevel(side, keys, logits, opened, context))
             if last:
                 break
@@ -235,3 +279,27 @@ class OGN(Network):
             context = (~opened)[rows].repeat_interleave(8)
             keys = children(parents)
         return OctreeGrid(levels, batch, self.threshold)
+
+    def _limited(self, opened: Tensor, logits: Tensor, keys: Tensor, side: int) -> Tensor:
+        """The cells to divide, ``max_cells / 8`` of each sample at most: the surest."""
+        room = self.max_cells // 8
+        if int(opened.sum()) <= room:
+            return opened
+        rows = opened.nonzero().squeeze(1)
+        samples = torch.div(keys[rows], side**3, rounding_mode="floor")
+        many = (torch.bincount(samples) > room).nonzero().squeeze(1).tolist()
+        if not many:
+            return opened
+        warnings.warn(
+            f"OGN: {len(many)} samples would divide more than {room} cells of {side}³ and divide the surest alone; "
+            "train longer with propagation known, or raise max_cells.",
+            OctreeLimitWarning,
+            stacklevel=2,
+        )
+        opened = opened.clone()
+        odds = logits[:, MIXED] - logits[:, :MIXED].logsumexp(1)
+        for sample in many:
+            own = rows[samples == sample]
+            opened[own] = False
+            opened[own[odds[own].topk(room).indices]] = True
+        return opened

@@ -48,6 +48,19 @@ def test_learning_rate_follows_the_milestones(tmp_path, module):
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-4])
 
 
+def test_the_network_is_told_where_training_stands(tmp_path, module):
+    told = []
+
+    class Told(AtlasNet):
+        def advance(self, step, total):
+            told.append((step, total, self.training))
+
+    model = Reconstruction(Told(patches=2, latent=8, hidden=8, grid=3, encoder_width=8), Chamfer(points=50), {})
+    connect(model, module)
+    trainer(tmp_path, max_steps=2, limit_val_batches=1, num_sanity_val_steps=1).fit(model, module)
+    assert told == [(0, 2, True), (1, 2, True)]
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW), ("sgd", torch.optim.SGD)]
 )

@@ -13,6 +13,7 @@ from reconlab.kernels.octree import MIXED, children, octree_labels, to_morton
 from reconlab.losses import DRKFS, OctreeCrossEntropy, SilhouetteIoU
 from reconlab.metrics.iou import voxel_iou
 from reconlab.networks import OGN
+from reconlab.networks.ogn import OctreeLimitWarning
 from reconlab.shapes import Mesh, VoxelGrid
 from reconlab.shapes.voxels import NoSurfaceWarning
 
@@ -127,6 +128,71 @@ def test_the_phase_changes_after_known_steps_and_the_count_is_kept() -> None:
     other.reconstruct(Batch(["0"], ["table"], images=batch.images))  # needs no truth any more
     assert tiny().knows
     assert not tiny(known_steps=0).knows
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_trainer_that_tells_its_steps_counts_each_once(accumulate: int) -> None:
+    network, batch = tiny(known_steps=2), batch_of(table(16))
+    mixed = sum(int((own == MIXED).sum()) for own in octree_labels(table(16) > 0, 4))
+    by_truth = []
+    for step in range(4):
+        for _ in range(accumulate):
+            network.advance(step, 4)
+            opened = sum(int(v.opened.sum()) for v in network.reconstruct(batch).levels)
+            by_truth.append(opened == mixed)
+    assert by_truth == [step < 2 for step in range(4) for _ in range(accumulate)]
+    assert network.steps_taken.item() == 4
+    # A resumed run goes on counting
+    other = tiny(known_steps=5)
+    other.load_state_dict(network.state_dict())
+    phases = []
+    for step in range(4, 7):
+        other.advance(step, 7)
+        phases.append(sum(int(v.opened.sum()) for v in other.reconstruct(batch).levels) == mixed)
+    assert phases == [True, False, False]
+
+
+def test_the_phase_may_end_at_a_fraction_of_the_run() -> None:
+    network = tiny(known_until=0.6)
+    phases = []
+    for step in range(5):
+        network.advance(step, 5)
+        phases.append(network.knows)
+    assert phases == [True, True, True, False, False]
+    assert tiny(known_until=0.6).knows, "without a trainer the run has not begun"
+    assert not tiny(known_until=0.0).knows
+    with pytest.raises(ReconlabError, match="known_until is a fraction of the run: set"):
+        network.advance(5, 0)
+
+
+def test_a_network_that_divides_everything_is_held_back() -> None:
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def eager(**settings) -> OGN:
+        network = tiny(resolution=32, **settings).eval()
+        with torch.no_grad():
+            for head in network.heads[:-1]:
+                head.bias[MIXED] += 20
+        return network
+
+    whole = eager()(images)
+    assert [len(v.keys) for v in whole.levels] == [2 * side**3 for side in (4, 8, 16, 32)]
+    with pytest.warns(OctreeLimitWarning, match="2 samples would divide more than 40 cells"):
+        shape = eager(max_cells=320)(images)
+    assert [len(v.keys) for v in shape.levels] == [128, 640, 640, 640]
+    first = shape.levels[0]
+    odds = first.logits[:, MIXED] - first.logits[:, :MIXED].logsumexp(1)
+    for sample in (slice(0, 64), slice(64, 128)):
+        assert odds[sample][first.opened[sample]].min() >= odds[sample][~first.opened[sample]].max()
+    assert bool((shape.levels[1].keys.diff() > 0).all())
+    assert shape.values.shape == (2, 32, 32, 32)
+    # One sample's cells do not depend on the others of its batch
+    with pytest.warns(OctreeLimitWarning, match="1 samples"):
+        alone = eager(max_cells=320)(images[1:])
+    assert torch.equal(shape[1:].levels[1].keys, alone.levels[1].keys)
+    # By the truth there is no limit
+    batch = batch_of((torch.arange(32) % 2).float().expand(1, 32, 32, 32))
+    assert len(eager(max_cells=320).train().reconstruct(batch).levels[-1].keys) == 32**3
 
 
 class DenseTwin(torch.nn.Module):
@@ -269,6 +335,9 @@ def test_export_writes_the_composed_surface(tmp_path) -> None:
         ({"channels": 0}, "channels is 0; expected at least 1"),
         ({"threshold": 1.0}, "threshold is 1.0"),
         ({"known_steps": -1}, "known_steps is -1"),
+        ({"known_until": 1.5}, r"known_until is 1.5; expected a fraction of the run in \[0, 1\]"),
+        ({"known_until": 0.5, "known_steps": 3}, "known_until is 0.5; expected .*, and no known_steps"),
+        ({"max_cells": 4}, "max_cells is 4; expected at least 8"),
         ({"propagation": "both"}, "propagation must be one of known, predicted, not 'both'"),
         ({"truth": "points"}, "truth must be one of voxels, mesh"),
     ],

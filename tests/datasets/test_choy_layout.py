@@ -229,6 +229,13 @@ def test_builds_repeat_resume_and_refuse(trees: Any, tmp_path: Path) -> None:
     assert len(_build(trees, one, categories=["chair"], front="-z", force=True).built) == 4
 
 
+@pytest.mark.slow
+def test_processes_give_the_same_bytes(trees: Any, converted: Path, tmp_path: Path) -> None:
+    assert len(_build(trees, tmp_path / "out", meshes=trees.v1, workers=2).built) == 6
+    for path in sorted(p for p in converted.rglob("*") if p.is_file() and p.name != ".lock"):
+        assert (tmp_path / "out" / path.relative_to(converted)).read_bytes() == path.read_bytes()
+
+
 Damage = Callable[[Path], object]
 ROW = "12.5 27.0 0.0 0.8 25.0"
 

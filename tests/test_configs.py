@@ -4,8 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from reconlab.batch import Batch
 from reconlab.cli.__main__ import main
+from reconlab.shapes import PointCloud
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(p.name for p in CONFIGS.glob("*.yaml") if "class_path" in p.read_text())
@@ -68,6 +71,16 @@ def test_experiments(experiment, instantiate):
 def test_overlays_go_on_top_of_an_experiment(overlay, instantiate):
     cli = instantiate("atlasnet_drkfs.yaml", overlay)
     assert cli.model.network.decoder.patches == 25
+
+
+@pytest.mark.parametrize("experiment", ["pointoutnet_original", "pointoutnet_emd", "free_points_drwr"])
+def test_clouds_are_judged_by_metrics_that_take_clouds(experiment, instantiate):
+    # The default metrics hold the normals' consistency, which a cloud does not have: `reconlab fit` would stop.
+    points = torch.rand(1, 1024, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    batch = Batch(ids=["a"], categories=["c"], points=points.flip(1), voxels=torch.ones(1, 32, 32, 32))
+    for name, metric in instantiate(f"{experiment}.yaml").model.metric_items().items():
+        metric.update(PointCloud(points), batch)
+        assert all(v.isfinite() for v in metric.compute().values()), name
 
 
 def test_there_is_an_overlay_for_every_row_of_table_4():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from torch import Tensor, nn
 
 from reconlab.batch import Batch
@@ -73,6 +75,10 @@ class Composition(Loss):
         super().advance(step, total)
         for name in self.terms:
             self._term(name).advance(step, total)
+
+    @abstractmethod
+    def forward(self, shape: Shape, batch: Batch) -> dict[str, Tensor]:
+        """``"loss"`` from :meth:`evaluate`'s losses, and what that gives to log."""
 
     def evaluate(self, shape: Shape, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The active terms' losses, and what to log of them.

@@ -80,7 +80,7 @@ def pool_at(maps: Sequence[Tensor], xy: Tensor, side: int) -> Tensor:
     found = []
     for features in maps:
         size = features.shape[-1]
-        stride = 2 ** round(math.log2(side / size))
+        stride = 2 ** math.ceil(math.log2(side / size))  # as size is side / stride, rounded up
         where = (2 * pixel / stride + 1) / size - 1
         # In the coordinates' type: under mixed precision they would lose whole pixels.
         found.append(F.grid_sample(features.to(xy), where.unsqueeze(2), "bilinear", "border", False)[..., 0])

@@ -1,7 +1,7 @@
 """Runs the cells of results/drkfs.md: networks of DR-KFS' Table 3 under their own loss, DR-KFS, and controls.
 
-    python results/drkfs.py run [--network atlasnet] [--lane 0/2]   # resumable: a finished cell is not run again
-    python results/drkfs.py collect                                 # runs/drkfs/**/cell.json -> results/drkfs.json
+    python results/drkfs.py run [--network atlasnet]   # resumable: a finished cell is not run again
+    python results/drkfs.py collect                    # runs/drkfs/**/cell.json -> results/drkfs.json
 
 A cell is (network, column, seed). ``base`` trains from scratch with the original loss; every other column goes on
 from the base's checkpoint for equally many steps. Settings are in :data:`NETWORKS` and :func:`columns`, nowhere else.
@@ -125,10 +125,12 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
 
 COLUMNS = ("base", "original", "original+drkfs", "drkfs", "original+mse", "original+iou")
 TABLE4 = ("mse", "silhouette_drkfs")
+WEIGHED = {"drkfs": "original+drkfs", "silhouette_drkfs": "original+drkfs", "mse": "original+mse"}
+"""Columns of an image loss alone, and the column whose first weight theirs is a multiple of."""
 
 
 def first_weight(network: str, column: str, seed: int) -> float:
-    """The image loss' weight at the switch, for equal gradients, times :data:`ALONE`."""
+    """The image loss' weight at the switch, for equal gradients, times :data:`ALONE`; 0 where it is not known yet."""
     if network not in ("shape_generator", "pixel2mesh"):
         return 1.0  # no regularisers: Adam does not see a factor
     log = folder(network, column, seed) / "000" / "metrics.csv"
@@ -136,7 +138,7 @@ def first_weight(network: str, column: str, seed: int) -> float:
         return 0.0
     with open(log, newline="") as stream:
         found = [float(r["train/weight/image"]) for r in csv.DictReader(stream) if r.get("train/weight/image")]
-    return ALONE * found[0]
+    return ALONE * found[0] if found else 0.0
 
 
 def folder(network: str, column: str, seed: int) -> Path:
@@ -150,6 +152,9 @@ def run(network: str, column: str, seed: int) -> None:
     checkpoint = folder(network, "base", seed) / "000" / "checkpoints" / "last.ckpt"
     if column != "base" and not (folder(network, "base", seed) / "cell.json").exists():
         print(f"WAIT {network} {column} {seed}: its base is not done", flush=True)
+        return
+    if column in WEIGHED and not first_weight(network, WEIGHED[column], seed) > 0:
+        print(f"WAIT {network} {column} {seed}: {WEIGHED[column]} has not measured its weight", flush=True)
         return
     try:
         place.mkdir(parents=True)
@@ -210,7 +215,8 @@ def judge(network: Network, split: str, place: Path) -> dict[str, Any]:
     """Per-category means of every measure; predictions and values per sample go to ``<split>.npz``."""
     metrics = {
         "cd": ChamferDistance(), "cd_atlas": ChamferDistance("atlasnet"), "fscore": FScore(),
-        "fscore_atlas": FScore("atlasnet"), "nc": NormalConsistency(), "iou": VoxelIoU(),
+        "fscore_atlas": FScore("atlasnet"), "nc": NormalConsistency(),
+        "iou": VoxelIoU(threshold=getattr(network, "threshold", 0.5)),  # 3D-R2N2's is 0.4
     }  # fmt: skip
     data = ReconstructionData(ROOT, None, input_size(network), batch_size=8, points=10000, views=2, view_size=64)
     for name, metric in metrics.items():

@@ -83,6 +83,8 @@ def main(argv: Sequence[str]) -> int:
     check_writable(out)
     if options.json and name not in COUNTS:
         raise ReconlabError(f"--json goes with {' and '.join(COUNTS)}: {name} has no numbers.")
+    if options.json and (Path(options.json).is_dir() or not Path(options.json).absolute().parent.is_dir()):
+        raise ReconlabError(f"--json is {options.json}; name a file in a folder that exists.")
     if options.count is None:
         options.count = COUNTS.get(name, 8)
 

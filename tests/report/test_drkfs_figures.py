@@ -116,3 +116,6 @@ def test_bad_counts_are_refused(tmp_path, capsys):
     assert "--count is 0" in capsys.readouterr().err
     assert main(["figure", "drwr-fig3", f"--out={tmp_path / 'a.png'}", f"--json={tmp_path / 'a.json'}"]) == 2
     assert "drwr-fig3 has no numbers" in capsys.readouterr().err
+    for wrong in (tmp_path, tmp_path / "missing" / "a.json"):  # said before the work, not after it
+        assert main(["figure", "drkfs-fig6", f"--out={tmp_path / 'a.png'}", f"--json={wrong}"]) == 2
+        assert "name a file in a folder that exists" in capsys.readouterr().err

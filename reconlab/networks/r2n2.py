@@ -72,7 +72,8 @@ class R2N2(Network):
                 raise ReconlabError(f"R2N2: {name} is {value}; expected at least {least}.")
         if not 0 < threshold < 1:
             raise ReconlabError(f"R2N2: threshold is {threshold}; expected a number between 0 and 1.")
-        self.needs = frozenset({"images"} if views == 1 else {"views"})
+        # Images even so: `reconlab predict` has one alone, a sequence of one.
+        self.needs = frozenset({"images"} if views == 1 else {"images", "views"})
         self.views, self.random_views = views, random_views
         self.image_side, self.threshold = image_side, threshold
         code, cells = 32 * encoder_width, 4 * decoder_width

@@ -105,7 +105,7 @@ def batch_of(views: int, batch: int = 2) -> Batch:
 def test_views():
     torch.manual_seed(0)
     network = R2N2(views=3, **SMALL).eval()
-    assert network.needs == {"views"}
+    assert network.needs == {"images", "views"}
     assert R2N2(**SMALL).needs == {"images"}
     batch = batch_of(4)
     assert batch.views is not None

@@ -62,7 +62,7 @@ class Plan:
     seeds: tuple[int, ...]
     options: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    loss: tuple[tuple[str, float], ...] = ()
+    loss: tuple[tuple[str, Any], ...] = ()
     alone: tuple[str, ...] = ()
 
 
@@ -85,7 +85,8 @@ NETWORKS: dict[str, Plan] = {
     # An image loss must judge the trees that the network itself divides, not the truth's; so for every column
     "ogn": Plan("ogn_original.yaml", 500, 80, (0,), (), ("--model.network.init_args.propagation=predicted",)),
     "r2n2": Plan("r2n2_original.yaml", 300, 80, (0,)),
-    "imnet": Plan("imnet_original.yaml", 800, 120, (0,)),
+    # Its schedule of resolutions would begin anew with the columns
+    "imnet": Plan("imnet_original.yaml", 800, 120, (0,), loss=(("resolutions", (32,)),)),
 }
 ALONE = 5.0
 """Where DR-KFS (or an image loss) stands alone against geometric regularisers: its gradient as a multiple of the

@@ -53,7 +53,7 @@ def test_commands_run(repository, data, trained, tmp_path, monkeypatch):
         if command.startswith("reconlab fit"):
             command = f"{command} {smoke}"
         command = re.sub(r"runs/atlasnet_\w+/000/checkpoints", str(trained / "checkpoints"), command)
-        command = re.sub(r"(?<!\S)(photo\.png|fig5\.png|my_meshes|data/more|data/mine)", rf"{tmp_path}/\1", command)
+        command = re.sub(r"(?<!\S)(photo\.png|fig[56]\.png|my_meshes|data/more|data/mine)", rf"{tmp_path}/\1", command)
         command = command.replace("--out meshes", f"--out {tmp_path}/meshes").replace(
             "--count 200", f"--count 2 {small}"
         )

@@ -338,7 +338,7 @@ def main() -> None:
     if "memory" in options.parts:
         records += memory(options.dense_weights)
     if "cost" in options.parts:
-        for size, half_fov in ((256, 15.0), (256, 11.5), (128, 11.5)):
+        for size, half_fov in ((256, 15.0), (128, 11.5)):
             records.append(cost(size, half_fov, options.rounds, options.dense_weights))
     if "agreement" in options.parts:
         records.append(agreement(options.targets, options.size, None, options.dense_weights))

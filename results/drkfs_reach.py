@@ -65,7 +65,6 @@ def losses(dense_weights: str, kind: str) -> dict[str, Callable[[], Loss]]:
         "shaded MSE": lambda: PixelMSE(images="shaded", image_size=128, half_fov=FOV),
         "r = 1": drkfs(),
         "r = 0": drkfs(radius=0),
-        "r = 0, 64 px": drkfs(radius=0, image_size=64),
         "stages": drkfs(stages=STAGES),
         "3 levels, r = 0": drkfs(radius=0, pyramid_levels=3),
         "3 levels, r = 0, silhouettes": drkfs(radius=0, pyramid_levels=3, images="silhouette"),

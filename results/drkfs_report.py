@@ -35,6 +35,7 @@ COLUMNS = {
     "base": "base", "original": "original, continued",
     "drkfs": "DR-KFS instead", "original+drkfs": "original + DR-KFS",
     "original+mse": "original + shaded MSE", "original+iou": "original + silhouette IoU",
+    "drkfs_base_rate": "DR-KFS instead, base's rate",
     "mse": "shaded MSE instead", "silhouette_drkfs": "silhouette DR-KFS instead",
 }  # fmt: skip
 TITLES = {
@@ -50,7 +51,7 @@ def groups(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, 
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for network in TITLES:
         for column in COLUMNS:
-            many = [c for c in cells if c["network"] == network and c["column"] == column]
+            many = [c for c in cells if c["network"] == network and c["column"] == column and "test" in c]
             if many:
                 found[network, column] = sorted(many, key=lambda c: c["seed"])
     return found
@@ -69,10 +70,11 @@ def tables(cells: list[dict[str, Any]]) -> str:
     found = groups(cells)
     lines = []
     for network, title in TITLES.items():
-        rows = [(column, group) for (n, column), group in found.items() if n == network]
+        rows = [(column, group) for (n, column), group in found.items() if n == network and column != "base"]
         if not rows:
             continue
-        lines += ["", f"**{title}** ({rows[0][1][0]['steps']} steps, then {rows[-1][1][0]['steps']})", ""]
+        plan = rows[-1][1][0]["plan"]
+        lines += ["", f"**{title}** ({plan['base']} steps, then {plan['more']})", ""]
         lines += ["| trained by | seeds | " + " | ".join(MEASURES) + " |", "|---" * (len(MEASURES) + 2) + "|"]
         for column, group in rows:
             values = " | ".join(value(group, m) for m in MEASURES)
@@ -81,18 +83,18 @@ def tables(cells: list[dict[str, Any]]) -> str:
 
 
 def shares(cells: list[dict[str, Any]]) -> str:
-    """How many comparisons with "original, continued" each column wins, seed by seed's mean."""
+    """How many comparisons with "original, continued" each column wins, on the seeds that both have."""
     found = groups(cells)
     lines = ["| column | networks | " + " | ".join(MEASURES) + " | object-space | visual |"]
     lines.append("|---" * (len(MEASURES) + 4) + "|")
-    for column in [c for c in COLUMNS if c not in ("base", "original", "mse", "silhouette_drkfs")]:
+    for column in [c for c in COLUMNS if c not in ("base", "original", "mse", "silhouette_drkfs", "drkfs_base_rate")]:
         wins = dict.fromkeys(MEASURES, 0)
-        networks = [n for n in TITLES if (n, column) in found and (n, "original") in found]
+        seeds = {n: _seeds(found, n, column) & _seeds(found, n, "original") for n in TITLES}
+        networks = [n for n in TITLES if seeds[n]]
         for network in networks:
             for title, (key, _, _, higher, _) in MEASURES.items():
-                seeds = {c["seed"] for c in found[network, column]} & {c["seed"] for c in found[network, "original"]}
                 one, other = (
-                    statistics.mean(c["test"]["mean"][key] for c in found[network, x] if c["seed"] in seeds)
+                    statistics.mean(c["test"]["mean"][key] for c in found[network, x] if c["seed"] in seeds[network])
                     for x in (column, "original")
                 )
                 wins[title] += (one > other) if higher else (one < other)
@@ -101,6 +103,10 @@ def shares(cells: list[dict[str, Any]]) -> str:
         lines.append(f"| {COLUMNS[column]} | {len(networks)} | " + " | ".join(str(w) for w in wins.values()) + " | "
                      + " | ".join(sums) + " |")  # fmt: skip
     return "\n".join(lines)
+
+
+def _seeds(found: dict[tuple[str, str], list[dict[str, Any]]], network: str, column: str) -> set[int]:
+    return {c["seed"] for c in found.get((network, column), [])}
 
 
 def predictions(cell: Path, names: list[str]) -> Mesh:

@@ -75,8 +75,8 @@ def same_size(points: Tensor, n: int, generator: torch.Generator | None = None) 
 class EMD(Loss):
     """Earth mover's distance between sampled points of the shape and of the true surface, mean over the batch.
 
-    Unlike Chamfer's, its points cannot crowd: each true point takes one. It costs some 40 ms per sample of 1024
-    points and 150 ms of 2048 (CPU), nearly independent of the tolerance.
+    Unlike Chamfer's, its points cannot crowd: each true point takes one. It costs some 20 to 50 ms per sample of
+    1024 points and 70 to 150 ms of 2048 on one CPU thread, depending little on the tolerance (docs/losses.md).
 
     Args:
         points: Points on either side per step. A smaller cloud is used whole, as is the prediction if None.

@@ -124,6 +124,7 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
 
     return {
         "original": original,
+        "original_low": original,  # at the rate of "drkfs": else a gain could be the rate's
         "original+drkfs": both(visual),
         "original+mse": both(shaded),
         "original+iou": both({"class_path": "SilhouetteIoU", "init_args": views}),
@@ -134,7 +135,7 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
     }
 
 
-COLUMNS = ("base", "original", "original+drkfs", "drkfs", "original+mse", "original+iou")
+COLUMNS = ("base", "original", "original_low", "original+drkfs", "drkfs", "original+mse", "original+iou")
 TABLE4 = ("mse", "silhouette_drkfs")
 WEIGHED = {"drkfs": "original+drkfs", "silhouette_drkfs": "original+drkfs", "mse": "original+mse"}
 """Columns of an image loss alone, and the column whose first weight theirs is a multiple of."""
@@ -161,6 +162,8 @@ def run(network: str, column: str, seed: int) -> None:
     """Train and judge; writes ``cell.json`` last, so that a cell is done or not begun."""
     plan, place = NETWORKS[network], folder(network, column, seed)
     checkpoint = folder(network, "base", seed) / "000" / "checkpoints" / "last.ckpt"
+    if column == "original_low" and not plan.alone:
+        return  # it is "original"
     if column != "base" and not (folder(network, "base", seed) / "cell.json").exists():
         print(f"WAIT {network} {column} {seed}: its base is not done", flush=True)
         return
@@ -189,7 +192,7 @@ def run(network: str, column: str, seed: int) -> None:
         (place / "loss.yaml").write_text(yaml.safe_dump({"model": {"loss": loss}}))
         options += [f"--config={place / 'loss.yaml'}", f"--model.init_from={checkpoint}"]
         options += ["--model.milestones=[0.5, 0.8]", "--model.decay=0.3", *plan.after]
-        options += plan.alone if column == "drkfs" else ()
+        options += plan.alone if column in ("drkfs", "original_low") else ()
     options += [f"--out={place.parent}", f"--name={place.name}"]
     if reconlab(["fit", *options]) != 0:
         raise SystemExit(f"{network} {column} {seed} failed")

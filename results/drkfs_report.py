@@ -32,7 +32,7 @@ MEASURES = {
     "shading ×100": ("unseen_mse", 100, 2, False, "control"),
 }
 COLUMNS = {
-    "base": "base", "original": "original, continued",
+    "base": "base", "original": "original, continued", "original_low": "original, continued at DR-KFS' rate",
     "drkfs": "DR-KFS instead", "original+drkfs": "original + DR-KFS",
     "original+mse": "original + shaded MSE", "original+iou": "original + silhouette IoU",
     "drkfs_base_rate": "DR-KFS instead, base's rate",
@@ -87,7 +87,11 @@ def shares(cells: list[dict[str, Any]]) -> str:
     found = groups(cells)
     lines = ["| column | networks | " + " | ".join(MEASURES) + " | object-space | visual |"]
     lines.append("|---" * (len(MEASURES) + 4) + "|")
-    for column in [c for c in COLUMNS if c not in ("base", "original", "mse", "silhouette_drkfs", "drkfs_base_rate")]:
+    for column in [
+        c
+        for c in COLUMNS
+        if c not in ("base", "original", "original_low", "mse", "silhouette_drkfs", "drkfs_base_rate")
+    ]:
         wins = dict.fromkeys(MEASURES, 0)
         seeds = {n: _seeds(found, n, column) & _seeds(found, n, "original") for n in TITLES}
         networks = [n for n in TITLES if seeds[n]]

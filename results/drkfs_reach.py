@@ -69,6 +69,10 @@ def losses(dense_weights: str, kind: str) -> dict[str, Callable[[], Loss]]:
         "3 levels, r = 0": drkfs(radius=0, pyramid_levels=3),
         "3 levels, r = 0, silhouettes": drkfs(radius=0, pyramid_levels=3, images="silhouette"),
         "3 levels with sigma, r = 0, then r = 1": drkfs(stages=ANNEALED),
+        "the same, silhouettes": drkfs(stages=ANNEALED, images="silhouette"),
+        "3 levels with sigma throughout, silhouettes": drkfs(
+            stages=ANNEALED, images="silhouette", radius=0, pyramid_levels=3
+        ),
     }
 
 

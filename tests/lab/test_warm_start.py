@@ -37,5 +37,5 @@ def test_another_network_is_refused_by_name(tmp_path):
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(ReconlabError, match="absent.ckpt does not exist"):
+    with pytest.raises(ReconlabError, match=r"absent\.ckpt does not exist"):
         model(init_from=str(tmp_path / "absent.ckpt"))

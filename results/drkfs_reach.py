@@ -49,6 +49,11 @@ ANNEALED = [
     {"until": 0.35, "radius": 0, "pyramid_levels": 3, "sigma": 3e-3},
     {"until": 0.7, "radius": 0, "pyramid_levels": 3},
 ]
+WIDE = [
+    {"until": 0.3, "radius": 0, "pyramid_levels": 3, "sigma": 1e-2},
+    {"until": 0.6, "radius": 0, "pyramid_levels": 3, "sigma": 1e-3},
+    {"until": 0.8, "radius": 0, "pyramid_levels": 3},
+]
 STAGES = [{"until": 0.35, "image_size": 64, "radius": 0}, {"until": 0.7, "radius": 0}]
 
 
@@ -69,7 +74,13 @@ def losses(dense_weights: str, kind: str) -> dict[str, Callable[[], Loss]]:
         "3 levels, r = 0": drkfs(radius=0, pyramid_levels=3),
         "3 levels, r = 0, silhouettes": drkfs(radius=0, pyramid_levels=3, images="silhouette"),
         "3 levels with sigma, r = 0, then r = 1": drkfs(stages=ANNEALED),
-        "the same, silhouettes": drkfs(stages=ANNEALED, images="silhouette"),
+        "1 level with sigma, r = 0, then r = 1": drkfs(stages=[{**stage, "pyramid_levels": 1} for stage in ANNEALED]),
+        "3 levels with sigma, r = 0, then r = 1, silhouettes": drkfs(stages=ANNEALED, images="silhouette"),
+        "r = 1, silhouettes": drkfs(images="silhouette"),
+        "1 level with sigma, r = 0, then r = 1, silhouettes": drkfs(
+            stages=[{**stage, "pyramid_levels": 1} for stage in ANNEALED], images="silhouette"
+        ),
+        "3 levels with more sigma, r = 0, then r = 1, silhouettes": drkfs(stages=WIDE, images="silhouette"),
         "3 levels with sigma throughout, silhouettes": drkfs(
             stages=ANNEALED, images="silhouette", radius=0, pyramid_levels=3
         ),

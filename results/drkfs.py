@@ -3,8 +3,9 @@
     python results/drkfs.py run [--network atlasnet]   # resumable: a finished cell is not run again
     python results/drkfs.py collect                    # runs/drkfs/**/cell.json -> results/drkfs.json
 
-A cell is (network, column, seed). ``base`` trains from scratch with the original loss; every other column goes on
-from the base's checkpoint for equally many steps. Settings are in :data:`NETWORKS` and :func:`columns`, nowhere else.
+A cell is (network, column, seed). ``base`` trains from scratch with the original loss, ``settled`` goes on with it
+while the rate falls to a tenth; every other column goes on from ``settled`` for equally many steps at a tenth of the
+base's rate. Settings are in :data:`NETWORKS` and :func:`columns`, nowhere else.
 """
 
 from __future__ import annotations
@@ -47,57 +48,47 @@ class Plan:
 
     Attributes:
         config: Of its original loss.
+        rate: Of learning, at the start; a tenth of it for the columns.
         base: Steps from scratch.
+        settle: Steps of the original loss after it, while the rate falls.
         more: Steps of every other column.
         seeds: One row each.
         options: To ``reconlab fit``, for every cell.
         after: To ``reconlab fit``, for the cells that go on from the base.
         loss: Arguments of the original loss that differ from the config's.
-        alone: To ``reconlab fit``, where DR-KFS replaces the original loss.
     """
 
     config: str
+    rate: float
     base: int
+    settle: int
     more: int
     seeds: tuple[int, ...]
     options: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     loss: tuple[tuple[str, Any], ...] = ()
-    alone: tuple[str, ...] = ()
 
 
 DESK = f"--config={REPOSITORY / 'configs/profiles/desk.yaml'}"
 NETWORKS: dict[str, Plan] = {
-    # Alone, DR-KFS gets a tenth of the base's rate: at that rate itself it throws AtlasNet's patches out of the views
-    # within ten steps (CD 126) and undoes the grids of OGN and Matryoshka (cells "drkfs_base_rate")
-    "atlasnet": Plan("atlasnet_chamfer.yaml", 1600, 300, (0, 1), (DESK,), alone=("--model.lr=1e-4",)),
-    "shape_generator": Plan("shape_generator_original.yaml", 1200, 240, (0, 1)),
+    "atlasnet": Plan("atlasnet_chamfer.yaml", 1e-3, 1600, 600, 300, (0, 1), (DESK,)),
     # The losses that DR-KFS' Table 1 names (the released depth loss needs four times the steps); judged on the
     # surface that image losses see
     "matryoshka": Plan(
-        "matryoshka_original.yaml",
-        600,
-        120,
-        (0, 1),
+        "matryoshka_original.yaml", 1e-3, 600, 400, 150, (0, 1),
         ("--model.network.init_args.export=soft", "--model.network.init_args.start=0.5"),
         loss=(("depth", 0.0), ("iou", 1.0), ("cosine", 1.0)),
-        alone=("--model.lr=1e-4",),
     ),
-    "pixel2mesh": Plan("pixel2mesh_original.yaml", 300, 80, (0,), alone=("--model.lr=5e-5",)),
     # An image loss must judge the trees that the network itself divides, not the truth's; so for every column
     "ogn": Plan(
-        "ogn_original.yaml",
-        500,
-        80,
-        (0,),
-        (),
-        ("--model.network.init_args.propagation=predicted",),
-        alone=("--model.lr=1e-4",),
+        "ogn_original.yaml", 1e-3, 500, 600, 120, (0,), after=("--model.network.init_args.propagation=predicted",)
     ),
-    "r2n2": Plan("r2n2_original.yaml", 300, 80, (0,), alone=("--model.lr=1e-4",)),
+    "shape_generator": Plan("shape_generator_original.yaml", 3e-4, 1200, 480, 240, (0, 1)),
+    "r2n2": Plan("r2n2_original.yaml", 5e-4, 300, 400, 80, (0,)),
+    "pixel2mesh": Plan("pixel2mesh_original.yaml", 5e-4, 300, 500, 80, (0,)),
     # Its schedule of resolutions would begin anew with the columns
-    "imnet": Plan("imnet_original.yaml", 800, 120, (0,), loss=(("resolutions", (32,)),), alone=("--model.lr=1e-4",)),
-}
+    "imnet": Plan("imnet_original.yaml", 1e-3, 800, 600, 100, (0,), loss=(("resolutions", (32,)),)),
+}  # fmt: skip
 ALONE = 5.0
 """Where DR-KFS (or an image loss) stands alone against geometric regularisers: its gradient as a multiple of the
 original loss' at the switch (facts: 5 to 25 times a silhouette loss')."""
@@ -124,7 +115,6 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
 
     return {
         "original": original,
-        "original_low": original,  # at the rate of "drkfs": else a gain could be the rate's
         "original+drkfs": both(visual),
         "original+mse": both(shaded),
         "original+iou": both({"class_path": "SilhouetteIoU", "init_args": views}),
@@ -135,7 +125,7 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
     }
 
 
-COLUMNS = ("base", "original", "original_low", "original+drkfs", "drkfs", "original+mse", "original+iou")
+COLUMNS = ("base", "settled", "original", "original+drkfs", "drkfs", "original+mse", "original+iou")
 TABLE4 = ("mse", "silhouette_drkfs")
 WEIGHED = {"drkfs": "original+drkfs", "silhouette_drkfs": "original+drkfs", "mse": "original+mse"}
 """Columns of an image loss alone, and the column whose first weight theirs is a multiple of."""
@@ -161,11 +151,9 @@ def folder(network: str, column: str, seed: int) -> Path:
 def run(network: str, column: str, seed: int) -> None:
     """Train and judge; writes ``cell.json`` last, so that a cell is done or not begun."""
     plan, place = NETWORKS[network], folder(network, column, seed)
-    checkpoint = folder(network, "base", seed) / "000" / "checkpoints" / "last.ckpt"
-    if column == "original_low" and not plan.alone:
-        return  # it is "original"
-    if column != "base" and not (folder(network, "base", seed) / "cell.json").exists():
-        print(f"WAIT {network} {column} {seed}: its base is not done", flush=True)
+    before = {"base": None, "settled": "base"}.get(column, "settled")
+    if before and not (folder(network, before, seed) / "cell.json").exists():
+        print(f"WAIT {network} {column} {seed}: its {before} is not done", flush=True)
         return
     if column in WEIGHED and not first_weight(network, WEIGHED[column], seed) > 0:
         print(f"WAIT {network} {column} {seed}: {WEIGHED[column]} has not measured its weight", flush=True)
@@ -176,12 +164,15 @@ def run(network: str, column: str, seed: int) -> None:
         return  # done, or another lane is at it; delete the folder to run it again
     began, cpu = time.monotonic(), time.process_time()
     config = REPOSITORY / "configs" / plan.config
-    steps = plan.base if column == "base" else plan.more
+    steps = {"base": plan.base, "settled": plan.settle}.get(column, plan.more)
     options = [f"--config={config}", *plan.options, f"--data.root={ROOT}", "--data.build=never"]
     options += [f"--data.seed={seed}", f"--seed_everything={seed}", f"--trainer.max_steps={steps}"]
-    options += ["--trainer.limit_val_batches=0"]
-    if column == "base":
-        options += ["--model.milestones=[0.8]", "--model.decay=0.3"]
+    options += ["--trainer.limit_val_batches=0", "--model.decay=0.3"]
+    if before:
+        checkpoint = folder(network, before, seed) / "000" / "checkpoints" / "last.ckpt"
+        options += [f"--model.init_from={checkpoint}", *plan.after]
+    if column in ("base", "settled"):
+        options += [f"--model.milestones={[0.8] if column == 'base' else [0.4, 0.7]}", f"--model.lr={plan.rate}"]
         options += [f"--model.loss.init_args.{key}={value}" for key, value in plan.loss]
     else:
         original = yaml.safe_load(config.read_text())["model"]["loss"]
@@ -190,16 +181,19 @@ def run(network: str, column: str, seed: int) -> None:
         weights = {c: first_weight(network, c, seed) for c in ("original+drkfs", "original+mse")}
         loss = columns(original, weights)[column]
         (place / "loss.yaml").write_text(yaml.safe_dump({"model": {"loss": loss}}))
-        options += [f"--config={place / 'loss.yaml'}", f"--model.init_from={checkpoint}"]
-        options += ["--model.milestones=[0.5, 0.8]", "--model.decay=0.3", *plan.after]
-        options += plan.alone if column in ("drkfs", "original_low") else ()
+        options += [
+            f"--config={place / 'loss.yaml'}",
+            "--model.milestones=[0.5, 0.8]",
+            f"--model.lr={plan.rate / 10}",
+        ]
     options += [f"--out={place.parent}", f"--name={place.name}"]
     if reconlab(["fit", *options]) != 0:
         raise SystemExit(f"{network} {column} {seed} failed")
     trained = {"wall_seconds": time.monotonic() - began, "cpu_seconds": time.process_time() - cpu}
     model = load_network(place / "000" / "checkpoints" / "last.ckpt")
-    values = {split: judge(model, split, place) for split in (("test",) if column != "base" else ())}
-    if column != "base":
+    # "settled" is where every column starts; recipes are chosen on the validation families
+    values = {} if column == "base" else {split: judge(model, split, place) for split in ("val", "test")}
+    if column not in ("base", "settled"):
         (place / "000" / "checkpoints" / "last.ckpt").unlink()
     content = {"network": network, "column": column, "seed": seed, "steps": steps, **trained, **values}
     content |= {"plan": asdict(plan), "command": ["reconlab", "fit", *options], **provenance(seed)}
@@ -283,12 +277,13 @@ def collect(out: Path) -> None:
     texts = [p.read_text() for p in sorted(RUNS.glob("**/cell.json"))]
     fresh = [json.loads(re.sub(r"=[^\"=]*/(configs/|runs/)", r"=\1", text)) for text in texts]
     # What an earlier machine ran and this one has not stays in the file
-    kept = json.loads(out.read_text())["cells"] if out.exists() else []
+    old = json.loads(out.read_text()) if out.exists() else {}
+    kept = old.get("cells", [])
     known = {(c["network"], c["column"], c["seed"]): c for c in (*kept, *fresh)}
     cells = list(known.values())
     rows = []
     for network in NETWORKS:
-        for column in (*COLUMNS, *TABLE4, "drkfs_base_rate"):
+        for column in (*COLUMNS, *TABLE4):
             group = [c for c in cells if c["network"] == network and c["column"] == column]
             if not group:
                 continue
@@ -300,7 +295,7 @@ def collect(out: Path) -> None:
                     row[f"test/{name}"] = [round(statistics.mean(many), 4), round(sd, 4)]
             row["cpu_seconds"] = round(statistics.mean(c["cpu_seconds"] for c in group), 1)
             rows.append(row)
-    out.write_text(json.dumps({"rows": rows, "cells": cells}, indent=1) + "\n")
+    out.write_text(json.dumps({**old, "rows": rows, "cells": cells}, indent=1) + "\n")
     for row in rows:
         shown = "  ".join(f"{n} {row[f'test/{n}'][0]:.3f}" for n in MEASURES if f"test/{n}" in row)
         print(f"{row['network']:16} {row['column']:15} n={row['seeds']} {shown}")

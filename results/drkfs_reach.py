@@ -81,6 +81,9 @@ def losses(dense_weights: str, kind: str) -> dict[str, Callable[[], Loss]]:
             stages=[{**stage, "pyramid_levels": 1} for stage in ANNEALED], images="silhouette"
         ),
         "3 levels with more sigma, r = 0, then r = 1, silhouettes": drkfs(stages=WIDE, images="silhouette"),
+        "1 level with more sigma, r = 0, then r = 1, silhouettes": drkfs(
+            stages=[{**stage, "pyramid_levels": 1} for stage in WIDE], images="silhouette"
+        ),
         "3 levels with sigma throughout, silhouettes": drkfs(
             stages=ANNEALED, images="silhouette", radius=0, pyramid_levels=3
         ),

@@ -106,7 +106,8 @@ class Reconstruction(pl.LightningModule):
     def declare(self, data: ReconstructionData) -> None:
         """Tell the data what each part reads: the loss in training, metrics in val and test, the network in all."""
         for who, part in self.parts().items():
-            where = ("val", "test") if isinstance(part, Metric) else ("train",) if isinstance(part, Loss) else SPLITS
+            judged = ("test",) if isinstance(part, Metric) and part.heavy else ("val", "test")
+            where = judged if isinstance(part, Metric) else ("train",) if isinstance(part, Loss) else SPLITS
             data.require(part.needs, who, where)
 
     def forward(self, images: Tensor) -> Shape:
@@ -152,17 +153,18 @@ class Reconstruction(pl.LightningModule):
         return int(total) if total != float("inf") else 0
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Update the metrics."""
-        self._judge(batch)
+        """Update the metrics that are not heavy."""
+        self._judge(batch, heavy=False)
 
     def test_step(self, batch: Batch, index: int) -> dict[str, Shape]:
         """Update the metrics; the shapes go to callbacks."""
-        return {"shape": self._judge(batch)}
+        return {"shape": self._judge(batch, heavy=True)}
 
-    def _judge(self, batch: Batch) -> Shape:
+    def _judge(self, batch: Batch, heavy: bool) -> Shape:
         shape = self.network.reconstruct(batch)
         for metric in self.metric_items().values():
-            metric.update(shape, batch)
+            if heavy or not metric.heavy:
+                metric.update(shape, batch)
         return shape
 
     def on_validation_epoch_end(self) -> None:
@@ -176,6 +178,8 @@ class Reconstruction(pl.LightningModule):
     def _log_metrics(self, stage: str) -> None:
         # compute() reduces sums and counts over the ranks itself: the values are exact and alike everywhere.
         for metric in self.metric_items().values():
+            if metric.heavy and stage == "val":
+                continue
             for key, value in metric.compute().items():
                 self.log(f"{stage}/{key}", value.float(), rank_zero_only=False)
             metric.reset()

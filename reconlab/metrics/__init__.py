@@ -2,6 +2,7 @@
 
 from reconlab.metrics.base import Metric
 from reconlab.metrics.chamfer import VARIANTS, ChamferDistance, ChamferVariant, chamfer_distance
+from reconlab.metrics.descriptors import DescriptorCache, DescriptorMetric
 from reconlab.metrics.dpc import DPCChamfer, precision_and_coverage
 from reconlab.metrics.fscore import THRESHOLDS, FScore, FScoreVariant, f_score
 from reconlab.metrics.iou import VoxelIoU, voxel_iou
@@ -17,6 +18,8 @@ __all__ = [
     "ChamferDistance",
     "ChamferVariant",
     "DPCChamfer",
+    "DescriptorCache",
+    "DescriptorMetric",
     "FScore",
     "FScoreVariant",
     "Metric",

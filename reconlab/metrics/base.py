@@ -44,6 +44,7 @@ class Metric(torchmetrics.Metric, ABC):
 
     Attributes:
         needs: The batch's parts that it reads, names of :data:`reconlab.batch.NEEDS`.
+        heavy: Too slow for every validation: computed at test only.
         name: Name of the headline value.
         categories: Categories that are averaged on their own, see :meth:`set_categories`.
         last: What :meth:`per_sample` gave for the batch that :meth:`update` saw last.
@@ -52,6 +53,7 @@ class Metric(torchmetrics.Metric, ABC):
     full_state_update = False
     is_differentiable = False
     needs: frozenset[str] = frozenset()
+    heavy = False
 
     def __init__(self, protocols: dict[str, Protocol]) -> None:
         super().__init__()

@@ -131,14 +131,14 @@ class DescriptorMetric(Metric):
         valid = pred.valid().cpu()
         for i in range(len(batch)):
             try:
-                target = self.described(truth.item(i).to("cpu"))
+                target = self.described(truth[i].to("cpu"))
             except ReconlabError as error:
                 who = f"{batch.categories[i]}/{batch.ids[i]}"
                 raise ReconlabError(f"{type(self).__name__}: the ground truth of {who}: {error}") from error
             if not bool(valid[i]):
                 continue
             try:
-                found = self.compare(self.describe(pred.item(i).to("cpu")), target)
+                found = self.compare(self.describe(pred[i].to("cpu")), target)
             except ConversionError:
                 raise
             except ReconlabError:

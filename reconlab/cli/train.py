@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn
 import jsonargparse
 import pytorch_lightning as pl
 import torch
+import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
@@ -98,7 +99,8 @@ class ReconlabCLI(LightningCLI):
         path = config.get("ckpt_path")
         if path and path not in ("best", "last", "hpc"):
             load_checkpoint(Path(path))
-            network = config.model.network.get("init_args") if config.model.network else None
+            chosen = config.model.get("network")  # another module than Reconstruction need not have one
+            network = chosen.get("init_args") if chosen else None
             if network is not None and network.get("decoder_from"):
                 network.decoder_from = None  # the checkpoint holds the decoder; its source may be gone
 
@@ -184,6 +186,7 @@ def main(command: str, argv: Sequence[str]) -> int:
     """
     arguments = options_last(with_run_config(list(argv)))
     files = check_yaml(arguments)
+    other = names_a_module(arguments, files)
     quieten()
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     before = {k: os.environ.get(k) for k in LAUNCH_VARIABLES}
@@ -197,8 +200,9 @@ def main(command: str, argv: Sequence[str]) -> int:
 
     try:
         CLI(
-            Reconstruction,
+            pl.LightningModule if other else Reconstruction,
             ReconstructionData,
+            subclass_mode_model=other,
             parser_class=Parser,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
@@ -267,6 +271,22 @@ def with_run_config(argv: list[str]) -> list[str]:
                 return ["--config", str(config), *argv]
             raise ReconlabError(f"No --config was given and {config} does not exist beside the checkpoint {path}.")
     return argv
+
+
+def names_a_module(argv: Sequence[str], files: Sequence[str]) -> bool:
+    """Whether the command line trains a LightningModule of its own choice: one that is not ``Reconstruction``.
+
+    It then says ``class_path`` and ``init_args`` directly below ``model``; all other configs are Reconstruction's
+    arguments.
+
+    Example:
+        >>> names_a_module(["--model.class_path=MultiViewClassification"], [])
+        True
+    """
+    if any(a == "--model" or a.startswith(("--model=", "--model.class_path")) for a in argv):
+        return True
+    models = [yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("model") for file in files]
+    return any(isinstance(model, dict) and "class_path" in model for model in models)
 
 
 def options_last(argv: list[str]) -> list[str]:

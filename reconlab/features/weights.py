@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +15,13 @@ from reconlab.errors import ReconlabError
 from reconlab.features.dense import DenseDescriptor
 from reconlab.features.detector import PiecewiseLinearDetector
 from reconlab.features.hardnet import HardNet
+from reconlab.features.mvcnn import MultiViewCNN
 
 BUNDLED = Path(__file__).parent / "weights"
 DETECTOR_FILE = "detector.safetensors"
 HARDNET_FILE = "hardnet.safetensors"
 DENSE_FILE = "dense.safetensors"
+MVCNN_FILE = "mvcnn.safetensors"
 
 
 def load_hardnet(weights: str = "bundled", eps: float = 1e-2) -> HardNet:
@@ -92,6 +95,49 @@ def load_detector(weights: str = "bundled") -> PiecewiseLinearDetector:
     net = PiecewiseLinearDetector(terms=4, pieces=weight.shape[0] // 4, kernel=weight.shape[-1])
     _load(net, state, str(path), "the piecewise-linear detector")
     return net.eval()
+
+
+def load_mvcnn(weights: str = "bundled") -> MultiViewCNN:
+    """The multi-view CNN with trained weights, in eval mode; widths, dimensions and classes as in the file.
+
+    Args:
+        weights: ``bundled`` (docs/metrics/mvcnn.md), or the path of a ``.safetensors`` file or of a checkpoint of
+            ``reconlab fit --config configs/mvcnn.yaml``.
+
+    Raises:
+        ReconlabError: The file is missing, is damaged, or holds another network; or the bundled file is not the one
+            that its card describes.
+    """
+    if weights == "kornia":
+        raise ReconlabError("The multi-view CNN has no weights of kornia's: give weights 'bundled' or a path.")
+    path = BUNDLED / MVCNN_FILE if weights == "bundled" else Path(weights).expanduser()
+    state = read_state(path, what="the multi-view CNN", setting=weights)
+    state = {k.removeprefix("network."): v for k, v in state.items()}
+    kernels = [v for k, v in sorted(state.items(), key=lambda kv: _number(kv[0])) if v.dim() == 4]
+    linear, classifier = state.get("descriptor.weight"), state.get("classifier.weight")
+    side = 0
+    if len(kernels) == 6 and linear is not None and classifier is not None and linear.dim() == classifier.dim() == 2:
+        side = math.isqrt(linear.shape[1] // len(kernels[5]))
+    if not side:
+        raise ReconlabError(
+            f"{path} does not hold a multi-view CNN: it needs six convolutions 'trunk.*.weight', 'descriptor.weight' "
+            "and 'classifier.weight'."
+        )
+    assert linear is not None
+    assert classifier is not None
+    widths = [len(kernels[i]) for i in (0, 1, 3, 5)]
+    net = MultiViewCNN(len(classifier), widths, len(linear), 16 * side)
+    _load(net, state, str(path), "the multi-view CNN")
+    if weights == "bundled":
+        card = json.loads(path.with_suffix(".json").read_text())
+        if card["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+            raise ReconlabError(f"{path} is not the file that its card describes (sha256): reinstall reconlab.")
+    return net.eval()
+
+
+def _number(key: str) -> int:
+    """Place of a layer in its sequence, for ``trunk.12.weight``."""
+    return next((int(part) for part in key.split(".") if part.isdigit()), -1)
 
 
 def read_state(path: Path, what: str, setting: str) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
-"""The laboratory: the LightningModule, its callbacks, the run directory, export."""
+"""The laboratory: the LightningModules, their callbacks, the run directory, export."""
 
+from reconlab.lab.mvcnn import MultiViewClassification
 from reconlab.lab.reconstruction import Reconstruction
 
-__all__ = ["Reconstruction"]
+__all__ = ["MultiViewClassification", "Reconstruction"]

@@ -6,12 +6,14 @@ from reconlab.metrics.descriptors import DescriptorCache, DescriptorMetric
 from reconlab.metrics.dpc import DPCChamfer, precision_and_coverage
 from reconlab.metrics.fscore import THRESHOLDS, FScore, FScoreVariant, f_score
 from reconlab.metrics.iou import VoxelIoU, voxel_iou
+from reconlab.metrics.mvcnn import MVCNN, mvcnn_descriptor, mvcnn_distance
 from reconlab.metrics.normal_consistency import NormalConsistency, normal_consistency
 from reconlab.metrics.point_iou import PointIoU
 from reconlab.metrics.points import PointMetric
 from reconlab.metrics.protocol import SCALES, Protocol
 
 __all__ = [
+    "MVCNN",
     "SCALES",
     "THRESHOLDS",
     "VARIANTS",
@@ -30,6 +32,8 @@ __all__ = [
     "VoxelIoU",
     "chamfer_distance",
     "f_score",
+    "mvcnn_descriptor",
+    "mvcnn_distance",
     "normal_consistency",
     "precision_and_coverage",
     "voxel_iou",

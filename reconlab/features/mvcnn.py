@@ -144,7 +144,8 @@ class MultiViewCNN(nn.Module):
             raise ReconlabError(
                 f"MultiViewCNN takes views (B, V, {self.size}, {self.size}), not {tuple(views.shape)}."
             )
-        maps = self.trunk(2 * views.flatten(0, 1).unsqueeze(1) - 1)
+        x = 2 * views.flatten(0, 1).unsqueeze(1) - 1
+        maps = self.trunk(x.contiguous(memory_format=torch.channels_last))  # oneDNN's layout: a sixth faster
         pooled = maps.unflatten(0, views.shape[:2]).amax(1)
         return nn.functional.normalize(self.descriptor(pooled.flatten(1)).float(), dim=1)
 

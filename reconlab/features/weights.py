@@ -115,17 +115,13 @@ def load_mvcnn(weights: str = "bundled") -> MultiViewCNN:
     state = {k.removeprefix("network."): v for k, v in state.items()}
     kernels = [v for k, v in sorted(state.items(), key=lambda kv: _number(kv[0])) if v.dim() == 4]
     linear, classifier = state.get("descriptor.weight"), state.get("classifier.weight")
-    side = 0
-    if len(kernels) == 6 and linear is not None and classifier is not None and linear.dim() == classifier.dim() == 2:
-        side = math.isqrt(linear.shape[1] // len(kernels[5]))
-    if not side:
+    if len(kernels) != 6 or linear is None or classifier is None or linear.dim() != 2 or classifier.dim() != 2:
         raise ReconlabError(
             f"{path} does not hold a multi-view CNN: it needs six convolutions 'trunk.*.weight', 'descriptor.weight' "
             "and 'classifier.weight'."
         )
-    assert linear is not None
-    assert classifier is not None
     widths = [len(kernels[i]) for i in (0, 1, 3, 5)]
+    side = max(1, math.isqrt(linear.shape[1] // widths[3]))
     net = MultiViewCNN(len(classifier), widths, len(linear), 16 * side)
     _load(net, state, str(path), "the multi-view CNN")
     if weights == "bundled":

@@ -38,6 +38,17 @@ def kinds_of(category: str) -> list[str]:
     return [*drawn, "biplane"] if category == "airplane" else drawn  # what some of the light ones become
 
 
+def meshes_of(batch: Batch) -> list[Mesh]:
+    """The batch's true meshes, one by one.
+
+    Raises:
+        ReconlabError: It has none.
+    """
+    if batch.mesh is None:
+        raise ReconlabError("The multi-view classifier reads the true mesh, and the batch has none.")
+    return [batch.mesh[i] for i in range(len(batch))]
+
+
 class Retrieval(torchmetrics.Metric):
     """Top-1 and mAP of nearest neighbours among all samples seen, over all processes (see ``retrieval``)."""
 
@@ -69,8 +80,8 @@ class MultiViewClassification(pl.LightningModule):
     The classifier has one output for every sub-kind of a procedural category (``chair/swivel``) and one for any other
     category. A shape of the dataset is known by its category alone: its probability is the sum over the category's
     outputs. A procedural shape, of which ``procedural`` are added to each step, is known by its sub-kind. So the
-    descriptors of one category are told apart where somebody could say how, and real shapes find their own place among
-    them. Each training shape is shown by ``views`` random views of the ring of 12, turned about y by a random
+    descriptors of one category are told apart where somebody could say how, and real shapes find their own place
+    among them. Each training shape is shown by ``views`` random views of the ring of 12, turned about y by a random
     angle, with the elevation, the scale, the place in the picture and, now and then, the vertices disturbed.
 
     Args:
@@ -91,7 +102,7 @@ class MultiViewClassification(pl.LightningModule):
     def __init__(
         self,
         categories: Sequence[str] = CATEGORIES,
-        procedural: int = 8,
+        procedural: int = 4,
         pool: int = 300,
         views: int = 4,
         widths: Sequence[int] = (32, 64, 128, 128),
@@ -160,8 +171,8 @@ class MultiViewClassification(pl.LightningModule):
         unknown = [c for c in data.categories if c not in self.names]
         if unknown:
             raise ReconlabError(
-                f"The dataset {data.root} has the category {unknown[0]!r}, which the classifier does not know: name all "
-                f"categories in model.init_args.categories (now {', '.join(self.names)})."
+                f"The dataset {data.root} has the category {unknown[0]!r}, which the classifier does not know: name "
+                f"all categories in model.init_args.categories (now {', '.join(self.names)})."
             )
 
     def category_scores(self, logits: Tensor) -> Tensor:
@@ -172,8 +183,7 @@ class MultiViewClassification(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Cross entropy: of categories for the dataset's shapes, of sub-kinds for procedural ones."""
         generator = self._generator()
-        assert batch.mesh is not None
-        shown = [self._disturbed(batch.mesh[i], generator) for i in range(len(batch))]
+        shown = [self._disturbed(mesh, generator) for mesh in meshes_of(batch)]
         kinds = []
         for _ in range(self.procedural):
             mesh, kind = self._procedural(generator)
@@ -199,9 +209,7 @@ class MultiViewClassification(pl.LightningModule):
         self._judge(batch)
 
     def _judge(self, batch: Batch) -> None:
-        assert batch.mesh is not None
-        size = self.network.size
-        views = torch.stack([render_ring(batch.mesh[i], size) for i in range(len(batch))]).to(self.device)
+        views = torch.stack([render_ring(m, self.network.size) for m in meshes_of(batch)]).to(self.device)
         found = self.network.describe(views)
         target = self._targets(batch)
         self.retrieval.update(found, target)

@@ -68,7 +68,7 @@ class MVCNN(DescriptorMetric):
     A failed prediction gets 2, the largest distance that two unit vectors can have.
 
     Args:
-        weights: ``bundled``, a ``.safetensors`` file, or a checkpoint of ``reconlab fit --config configs/mvcnn.yaml``.
+        weights: ``bundled``, a ``.safetensors`` file, or a checkpoint of a run of ``configs/mvcnn.yaml``.
         cache: Folder for the ground truth's descriptors; null keeps them in memory.
 
     Example:

@@ -16,6 +16,7 @@ COMMANDS = {
     "validate": "judge on the validation set: reconlab validate --ckpt_path runs/…/last.ckpt",
     "test": "judge on the test set, keep the predictions",
     "predict": "reconstruct image files:    reconlab predict --ckpt_path P --images a.png b.png --out DIR",
+    "evaluate": "judge any meshes:           reconlab evaluate PRED GT --metrics all --workers 2",
     "data": "build or check a dataset:   reconlab data build --source synth --out data/synth",
     "figure": "make a paper's figure:      reconlab figure drwr-fig3 --out fig3.png",
     "list": "name what there is:         reconlab list networks",
@@ -32,7 +33,10 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C."""
+    """Run a command; returns the exit status: 0, 2 for a user's mistake, 130 after Ctrl-C.
+
+    ``evaluate`` returns 1 if samples failed.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or bool(os.environ.get("RECONLAB_DEBUG"))
     arguments = [a for a in arguments if a != "--debug"]

@@ -1,0 +1,155 @@
+"""What an evaluation leaves behind: JSON, CSV, a table, and a run directory like that of ``reconlab test``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reconlab.lab.evaluate_judge import Row
+from reconlab.lab.evaluate_metrics import columns
+from reconlab.lab.run_directory import write_atomic, write_run_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def means(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, float | None]:
+    """The mean of every key over the rows that have it; None where none has."""
+    result: dict[str, float | None] = {}
+    for key in keys:
+        values = [v for row in rows if (v := row.values.get(key)) is not None]
+        result[key] = sum(values) / len(values) if values else None
+    return result
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """``n`` samples, ``n_failed`` that failed under some metric, ``n_excluded`` of these without a usable truth."""
+    failed, excluded = (sum(bool(getattr(row, what)) for row in rows) for what in ("failed", "excluded"))
+    return {"n": len(rows), "n_failed": failed, "n_excluded": excluded}
+
+
+def by_category(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by category, in their order."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.category, []).append(row)
+    return found
+
+
+def document(rows: Sequence[Row], metrics: Mapping[str, Any], protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of ``--json``."""
+    keys = [key for name, metric in metrics.items() for key in columns(name, metric).values()]
+    samples = []
+    for row in rows:
+        sample: dict[str, Any] = {"id": row.id, "category": row.category, **{k: row.values.get(k) for k in keys}}
+        if row.failed:
+            sample["failed"] = row.failed
+        if row.skipped:
+            sample["not_applicable"] = row.skipped
+        if row.excluded:
+            sample["excluded"] = True
+        if row.messages:
+            sample["messages"] = row.messages
+        samples.append(sample)
+    categories = {c: {"mean": means(part, keys), **counts(part)} for c, part in by_category(rows).items()}
+    per_metric = {
+        name: {
+            "n": sum(row.values.get(name) is not None for row in rows),
+            "n_failed": sum(name in row.failed for row in rows),
+        }
+        for name in metrics
+    }
+    return {
+        "protocol": dict(protocol),
+        "samples": samples,
+        "mean": means(rows, keys),
+        **counts(rows),
+        "categories": categories,
+        "per_metric": per_metric,
+    }
+
+
+def csv_text(rows: Sequence[Row], metrics: Mapping[str, Any], own_names: bool = False) -> str:
+    """Values per sample: one line each, empty where there is none.
+
+    Args:
+        rows: The samples.
+        metrics: By name.
+        own_names: Call the columns as the metrics do (``chamfer_dpc``, ``chamfer_dpc/failed``), as ``reconlab test``
+            does in its run directories; else by the keys of the JSON output, with a column ``failed``.
+    """
+    names = {}
+    for name, metric in metrics.items():
+        for value, key in columns(name, metric).items():
+            names[key] = value if own_names else key
+    table = []
+    for row in rows:
+        line: dict[str, Any] = {"category": row.category, "id": row.id}
+        line |= {shown: row.values.get(key) for key, shown in names.items()}
+        if own_names:
+            line |= {metric.failed_key: name in row.failed for name, metric in metrics.items()}
+        else:
+            line["failed"] = " ".join(row.failed)
+        table.append(line)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def summary_table(rows: Sequence[Row], metrics: Mapping[str, Any], title: str) -> Table:
+    """Means of the headline values by category, with each protocol's factor, ``n`` and ``n_failed``."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    table.add_column("category")
+    for name, metric in metrics.items():
+        factor = "" if metric.protocol.factor == 1 else f" ×{metric.protocol.factor:g}"
+        table.add_column(f"{name}{factor} {'↑' if metric.protocol.higher_is_better else '↓'}", justify="right")
+    for name in ("n", "failed"):
+        table.add_column(name, justify="right")
+    groups = by_category(rows)
+    parts = {**groups, "all": list(rows)} if list(groups) != [""] else {"all": list(rows)}
+    for category, part in parts.items():
+        mean, count = means(part, list(metrics)), counts(part)
+        cells = ["–" if (v := mean[name]) is None else m.protocol.printed(v) for name, m in metrics.items()]
+        table.add_row(category or "(none)", *cells, str(count["n"]), str(count["n_failed"]))
+    return table
+
+
+def write_run(
+    folder: Path, rows: Sequence[Row], metrics: Mapping[str, Any], settings: Mapping[str, Any], run: Mapping[str, Any]
+) -> None:
+    """Complete a run directory: ``config.yaml``, ``metrics.csv``, ``predictions/per_sample_rank0.csv``, ``run.json``.
+
+    Names are those of ``reconlab test``: ``test/<value>``, ``test/<value>/<category>``, ``test/<metric>/n``.
+
+    Args:
+        folder: The run directory.
+        rows: The samples.
+        metrics: By name.
+        settings: What the command was given.
+        run: Further content of ``run.json``.
+    """
+    import yaml
+
+    values: dict[str, float] = {}
+    for suffix, part in {"": list(rows), **{f"/{c}": p for c, p in by_category(rows).items() if c}}.items():
+        for name, metric in metrics.items():
+            own = columns(name, metric)
+            mean = means(part, list(own.values()))
+            values |= {f"test/{v}{suffix}": m for v, key in own.items() if (m := mean[key]) is not None}
+            values[f"test/{metric.name}{suffix}/n"] = sum(row.values.get(name) is not None for row in part)
+            values[f"test/{metric.name}{suffix}/n_failed"] = sum(name in row.failed for row in part)
+    line = io.StringIO()
+    writer = csv.DictWriter(line, ["epoch", "step", *values], lineterminator="\n")
+    writer.writeheader()
+    writer.writerow({"epoch": 0, "step": 0, **values})
+    write_atomic(folder / "config.yaml", yaml.safe_dump({"evaluate": dict(settings)}, sort_keys=False))
+    write_atomic(folder / "metrics.csv", line.getvalue())
+    write_atomic(folder / "predictions" / "per_sample_rank0.csv", csv_text(rows, metrics, own_names=True))
+    write_run_json(folder, {**run, "metrics": values})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -82,6 +83,40 @@ def f_score(pred: Tensor, target: Tensor, threshold: float) -> FScoreParts:
     return FScoreParts(or_nan(f, finite), or_nan(precision, finite), or_nan(recall, finite))
 
 
+def f_score_curve(pred: Tensor, target: Tensor, thresholds: Sequence[float]) -> FScoreParts:
+    """F-score of each pair of clouds at several thresholds, for one search of the nearest points.
+
+    Args:
+        pred: ``(B, N, 3)``, any floating dtype.
+        target: ``(B, M, 3)`` in the same unit.
+        thresholds: ``K`` Euclidean distances in the clouds' unit, in any order; see :func:`f_score`.
+
+    Returns:
+        ``(f, precision, recall)``, each ``(B, K)`` in [0, 1]; NaN for a sample with a coordinate that is not finite.
+
+    Raises:
+        ReconlabError: No threshold, or one that is not positive; shapes do not fit, or a cloud is empty.
+
+    Example:
+        >>> pred, target = torch.zeros(1, 1, 3), torch.tensor([[[0.0, 0, 0.1], [0, 0, 0.3]]])
+        >>> f_score_curve(pred, target, [0.05, 0.2, 0.5]).f
+        tensor([[0.0000, 0.6667, 1.0000]])
+    """
+    if not thresholds or not all(t > 0 for t in thresholds):
+        raise ReconlabError(
+            f"f_score_curve: thresholds are {list(thresholds)}; expected positive Euclidean distances, at least one."
+        )
+    pred, target, finite = check_clouds(pred, target, "f_score_curve")
+    limits = torch.tensor(list(thresholds), dtype=pred.dtype, device=pred.device)
+    precision, recall = (
+        (nearest(a, b)[0].sqrt()[..., None] < limits).to(pred.dtype).mean(1)
+        for a, b in ((pred, target), (target, pred))
+    )
+    both = precision + recall
+    f = torch.where(both > 0, 2 * precision * recall / torch.where(both > 0, both, 1.0), 0.0)
+    return FScoreParts(*(or_nan(x, finite[:, None]) for x in (f, precision, recall)))
+
+
 class FScore(PointMetric):
     """Mean F-score over samples, with precision and recall: ``fscore_*``, ``precision_*``, ``recall_*``.
 
@@ -152,3 +187,66 @@ class FScore(PointMetric):
 
     def _compare(self, pred: list[Tensor], target: list[Tensor]) -> dict[str, Tensor]:
         return dict(zip(self.protocols, f_score(pred[0], target[0], self.threshold), strict=True))
+
+
+class FScoreCurve(PointMetric):
+    """Mean F-score over samples at several thresholds: ``fscore@<threshold>`` for each, the first the headline.
+
+    Args:
+        thresholds: Euclidean distances in units of ``scale``; null takes the curve of Tatarchenko et al. 2019, 1 %
+            of the cube's side first: 1/100, then 1/200, 1/50, 1/20, 1/10 and 1/5.
+        points: Points drawn from each side; null for all that there are.
+        scale: Unit of the thresholds.
+        seed: Changes the points drawn.
+        name: What the keys begin with.
+
+    Example:
+        >>> from reconlab.batch import Batch
+        >>> from reconlab.shapes import PointCloud
+        >>> metric = FScoreCurve([0.2, 0.5])
+        >>> cloud = torch.tensor([[[0.0, 0, 0], [0, 0, 0.3]]])
+        >>> metric.update(PointCloud(cloud[:, :1]), Batch(ids=["a"], categories=["chair"], points=cloud))
+        >>> {k: round(v.item(), 3) for k, v in metric.compute().items() if "/" not in k}
+        {'fscore@0.2': 0.667, 'fscore@0.5': 1.0}
+    """
+
+    higher_is_better = True
+
+    def __init__(
+        self,
+        thresholds: list[float] | None = None,
+        points: int | None = 10_000,
+        scale: Scale = "object",
+        seed: int = 0,
+        name: str = "fscore",
+    ) -> None:
+        if scale not in SCALES:
+            raise ReconlabError(f"Unknown scale {scale!r}; choose one of {', '.join(SCALES)}.")
+        chosen = [0.01, 0.005, 0.02, 0.05, 0.1, 0.2] if thresholds is None else list(thresholds)
+        if not chosen or not all(t > 0 for t in chosen) or len({f"{t:g}" for t in chosen}) < len(chosen):
+            raise ReconlabError(
+                f"FScoreCurve: thresholds are {chosen}; expected different positive Euclidean distances."
+            )
+        protocols = [
+            Protocol(
+                name=f"{name}@{threshold:g}",
+                formula="2 · precision · recall / (precision + recall), 0 where both are 0, per sample",
+                unit="share",
+                squared=False,
+                points="all" if points is None else points,
+                alignment="none",
+                scale=scale,
+                threshold=threshold,
+                factor=100.0,
+                higher_is_better=True,
+                worst_value=0.0,
+                source="Tatarchenko et al. 2019 (what3d): the curve over 1/200 to 1/5 of the cube's side",
+            )
+            for threshold in chosen
+        ]
+        super().__init__({p.name: p for p in protocols}, points, scale, seed)
+        self.thresholds = chosen
+
+    def _compare(self, pred: list[Tensor], target: list[Tensor]) -> dict[str, Tensor]:
+        curve = f_score_curve(pred[0], target[0], self.thresholds).f
+        return {name: curve[:, k] for k, name in enumerate(self.protocols)}

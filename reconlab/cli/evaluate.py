@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     add("--surface", choices=("all", "outer"), default="all", help="outer: true points without a mesh's insides")
     add("--true_points", type=int, help=f"points drawn of each true surface (at least {TRUE_POINTS})")
     add("--split", choices=("train", "val", "test"), default="test", help="of a built dataset")
+    add("--suffix", help="only predictions of this format (obj), where a folder has several of each")
     add("--json", metavar="FILE", help="everything as JSON; - for the standard output")
     add("--csv", metavar="FILE", help="values per sample")
     add("--out", metavar="RUN", help="make a run directory, as reconlab test does")
@@ -81,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     if options.pairs:
         found = read_pairs(Path(options.pairs))
     else:
-        found = find_pairs(Path(options.pred), Path(options.gt), options.split)
+        found = find_pairs(Path(options.pred), Path(options.gt), options.split, options.suffix)
     stored = options.gt is not None and Path(options.gt).is_dir() and is_dataset(Path(options.gt))
     if stored and (options.normalize != "gt-box" or options.surface != "all"):
         raise ReconlabError(
@@ -166,7 +167,7 @@ def _run(
         from rich.console import Console
 
         console = Console() if sys.stdout.isatty() else Console(width=160)
-        console.print(summary_table(rows, metrics, f"Protocol {options.protocol}; {record['frame']}"))
+        console.print(summary_table(rows, metrics, f"Protocol {options.protocol}, normalized {options.normalize}"))
         for what, where in (("JSON", options.json), ("CSV", options.csv), ("run directory", options.out)):
             if where:
                 print(f"{what}: {where}")

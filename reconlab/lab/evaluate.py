@@ -117,6 +117,8 @@ def evaluate(
     for pair in pairs:
         if (known := store.known(pair)) is not None:
             rows[pair.key] = known
+            for message in known.messages:
+                say(message)
         else:
             todo.append(pair)
     reused = len(rows)
@@ -163,8 +165,8 @@ def _pooled(rest: deque[Pair], plan: Plan, workers: int) -> Generator[Row, None,
         try:
             while rest or running:
                 while rest and len(running) < 2 * count:
-                    pair = rest.popleft()
-                    running[pool.submit(_work, pair)] = pair
+                    future = pool.submit(_work, rest[0])
+                    running[future] = rest.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     row = future.result()
                     del running[future]
@@ -192,6 +194,7 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
+_plan: Plan | None = None
 _judge: Judge | None = None
 
 
@@ -200,14 +203,17 @@ def _start(plan: Plan) -> None:
 
     from reconlab.threads import limit_threads
 
-    global _judge
+    global _plan, _judge
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a worker finishes its sample
     limit_threads(1)
-    _judge = Judge(plan)
+    _plan, _judge = plan, None
 
 
 def _work(pair: Pair) -> Row:
-    assert _judge is not None  # noqa: S101
+    global _judge
+    if _judge is None:  # not in _start: an error there would look like a process that died
+        assert _plan is not None  # noqa: S101
+        _judge = Judge(_plan)
     return _judge(pair)
 
 

@@ -55,7 +55,7 @@ class Pairs:
     notes: list[str] = field(default_factory=list)
 
 
-def find_pairs(pred: Path, truth: Path, split: str = "test") -> Pairs:
+def find_pairs(pred: Path, truth: Path, split: str = "test", suffix: str | None = None) -> Pairs:
     """Pair two files, two folders by relative path without suffix, or a folder with a built dataset.
 
     The category is the first folder of the relative path, ``""`` without folders.
@@ -64,6 +64,7 @@ def find_pairs(pred: Path, truth: Path, split: str = "test") -> Pairs:
         pred: A file or a folder.
         truth: Likewise, or a dataset that ``reconlab data build`` made.
         split: Of the dataset.
+        suffix: Only predictions of this format are seen (``obj``), where a folder has several of each.
 
     Raises:
         ReconlabError: Something is missing, or no name occurs on both sides.
@@ -76,14 +77,17 @@ def find_pairs(pred: Path, truth: Path, split: str = "test") -> Pairs:
         raise ReconlabError(f"{one} is a folder and {other} a file: give two files, or two folders.")
     if not pred.is_dir():
         return Pairs([Pair("", truth.stem, pred, truth)])
-    ours = _named(pred)
+    kinds = suffixes() if suffix is None else (f".{suffix.lower().lstrip('.')}",)
+    if suffix is not None and kinds[0] not in suffixes():
+        raise ReconlabError(f"--suffix is {suffix!r}; choose from {', '.join(suffixes())}.")
+    ours = _named(pred, kinds)
     dataset = is_dataset(truth)
-    theirs = _stored(truth, split) if dataset else _named(truth)
+    theirs = _stored(truth, split) if dataset else _named(truth, suffixes())
     if not theirs:
         what = f"shape in its {split} lists" if dataset else f"file of {', '.join(suffixes())}"
         raise ReconlabError(f"The ground truth {truth} has no {what}.")
     if not ours:
-        raise ReconlabError(f"The predictions' folder {pred} has no file of {', '.join(suffixes())}.")
+        raise ReconlabError(f"The predictions' folder {pred} has no file of {', '.join(kinds)}.")
     if not ours.keys() & theirs.keys():
         raise ReconlabError(
             f"No file under {pred} has the name of one under {truth} (there {min(ours)!r}, here {min(theirs)!r}): "
@@ -157,9 +161,9 @@ def _stored(root: Path, split: str) -> dict[str, list[Path]]:
     return {f"{item.category}/{item.id}": [item.folder] for item in items}
 
 
-def _named(folder: Path) -> dict[str, list[Path]]:
+def _named(folder: Path, kinds: tuple[str, ...]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in _files(folder, suffixes()):
+    for path in _files(folder, kinds):
         name = path.relative_to(folder).with_suffix("").as_posix()
         found.setdefault(name, []).append(path)
     return found
@@ -180,7 +184,9 @@ def _split(name: str) -> tuple[str, str]:
 def _doubled(paths: list[Path]) -> str:
     if len(paths) < 2:
         return ""
-    return f"{paths[0]} and {paths[1].name} have one name: keep one of them, or name the pairs in a table (--pairs)."
+    return (
+        f"{paths[0]} and {paths[1].name} have one name: keep one (--suffix), or name the pairs in a table (--pairs)."
+    )
 
 
 def _stamp(path: Path | None) -> str:

@@ -24,9 +24,10 @@ FIGURES = {
     "drkfs-fig5": "DR-KFS, Fig. 5: reconstructions of Table 4's trainings, a row per --checkpoint",
     "drkfs-fig6": "DR-KFS, Fig. 6: leg bars shifted and deleted; prints Table 5",
     "drkfs-fig7": "DR-KFS, Figs. 1 and 7: the same shapes under two losses, a row per --checkpoint",
+    "metric-meaning": "how metrics rank a missing leg, noise, a wrong category; prints the numbers",
 }
 GALLERIES = ("drwr-fig9", "drkfs-fig5", "drkfs-fig7")
-COUNTS = {"drkfs-fig2": 20, "drkfs-fig6": 56}
+COUNTS = {"drkfs-fig2": 20, "drkfs-fig6": 56, "metric-meaning": 8}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
         help="[title=]file, may be repeated; for Fig. 11 also a run directory",
     )
     parser.add_argument(
-        "--root", default="data/synth", help="the built dataset whose shapes are shown (Figs. 9, 11, 12)"
+        "--root",
+        default="data/synth",
+        help="the built dataset whose shapes are shown (Figs. 9, 11, 12) or measured (metric-meaning)",
     )
     parser.add_argument("--category", default="airplane", help="of those shapes")
     parser.add_argument("--split", default="test", choices=["train", "val", "test"], help="of those shapes")
@@ -128,6 +131,12 @@ def measured_figure(name: str, options: argparse.Namespace) -> Image:
 
         table = drkfs_edits.edit_table(options.count)
         report, figure = drkfs_edits.text(table), drkfs_edits.figure2(table)
+    elif name == "metric-meaning":
+        from reconlab.report import metric_meaning
+
+        table = metric_meaning.tables(options.count, Path(options.root) if Path(options.root).is_dir() else None)
+        report = "\n\n".join(metric_meaning.text(part, title) for title, part in table.items())
+        figure = metric_meaning.figure(table)
     else:
         from reconlab.report import drkfs_bars
 
@@ -136,6 +145,7 @@ def measured_figure(name: str, options: argparse.Namespace) -> Image:
     print(report)
     if options.json:
         command = f"reconlab figure {name} --count {options.count}"
+        command += f" --root {options.root}" if name == "metric-meaning" else ""
         text = json.dumps({"table": table, "command": command, **provenance(0)}, indent=1, default=str)
         try:
             Path(options.json).write_text(text + "\n")

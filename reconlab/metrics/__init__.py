@@ -9,6 +9,7 @@ from reconlab.metrics.emd import EMD, earth_movers_distance
 from reconlab.metrics.fscore import THRESHOLDS, FScore, FScoreCurve, FScoreVariant, f_score, f_score_curve
 from reconlab.metrics.hausdorff import Hausdorff, HausdorffParts, hausdorff_distance
 from reconlab.metrics.iou import VoxelIoU, voxel_iou
+from reconlab.metrics.lfd import LFD, lfd_descriptor, lfd_distance
 from reconlab.metrics.mvcnn import MVCNN, mvcnn_descriptor, mvcnn_distance
 from reconlab.metrics.normal_consistency import NormalConsistency, normal_consistency
 from reconlab.metrics.point_iou import PointIoU
@@ -20,6 +21,7 @@ from reconlab.metrics.voxel_mse import VoxelMSE, voxel_mse
 
 __all__ = [
     "EMD",
+    "LFD",
     "MVCNN",
     "SCALES",
     "THRESHOLDS",
@@ -51,6 +53,8 @@ __all__ = [
     "f_score",
     "f_score_curve",
     "hausdorff_distance",
+    "lfd_descriptor",
+    "lfd_distance",
     "mvcnn_descriptor",
     "mvcnn_distance",
     "normal_consistency",

@@ -91,10 +91,8 @@ class Judge:
         if shape is not None and self.plan.export is not None:  # a full disk is no failure of the prediction
             kind = "obj" if isinstance(shape, Mesh) else "ply"
             export_shape(shape, 0, self.plan.export / pair.category / pair.id, (kind,))
-        for name in self.metrics:
-            self._measure(name, shape, truth, row)
-        charged = [name for name in row.failed if row.values[name] is not None]
-        if shape is not None and charged:
+        charged = [name for name in self.metrics if self._measure(name, shape, truth, row)]
+        if charged:
             row.messages.append(
                 f"{pair.key}: the prediction has failed under {', '.join(charged)}: it cannot be measured and is "
                 "charged the worst value."
@@ -113,7 +111,8 @@ class Judge:
             raise ReconlabError(f"{pair.truth} is empty or not finite.")
         return Truth(pair.category, pair.id, shape, self.plan.points, self.plan.surface), loc, scale
 
-    def _measure(self, name: str, shape: Shape | None, truth: Truth, row: Row) -> None:
+    def _measure(self, name: str, shape: Shape | None, truth: Truth, row: Row) -> bool:
+        """Fill in one metric's values; whether the metric itself found the prediction to have failed."""
         metric = self.metrics[name]
         keys = columns(name, metric)
         row.values |= dict.fromkeys(keys.values())
@@ -122,7 +121,7 @@ class Judge:
             if shape is None:
                 row.values |= {key: metric.protocols[value].worst_value for value, key in keys.items()}
                 row.failed.append(name)
-                return
+                return False
             found = metric.per_sample(shape, batch)
         except (NotApplicableError, ConversionError) as error:
             row.skipped[name] = _sentence(error)
@@ -130,7 +129,7 @@ class Judge:
             # A failed prediction is charged by the metric itself; what is raised is the truth's, or nobody's, fault.
             if (why := self._cannot_run(name)) != "":
                 row.skipped[name] = why
-                return
+                return False
             row.failed.append(name)
             if isinstance(error, ReconlabError) or self._truth_fails(name, truth):
                 row.messages.append(f"{row.key}: {name}: the ground truth cannot be used: {_sentence(error)}")
@@ -141,6 +140,8 @@ class Judge:
             row.values |= {key: float(found[value][0]) for value, key in keys.items()}
             if bool(found[metric.failed_key][0]):
                 row.failed.append(name)
+                return True
+        return False
 
     def _truth_fails(self, name: str, truth: Truth) -> bool:
         """Whether the truth as its own prediction breaks the metric too: then the prediction is not to blame."""

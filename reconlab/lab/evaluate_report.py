@@ -72,25 +72,37 @@ def document(rows: Sequence[Row], metrics: Mapping[str, Any], protocol: Mapping[
     }
 
 
-def csv_text(rows: Sequence[Row], metrics: Mapping[str, Any], own_names: bool = False) -> str:
+def own_names(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """``{key in outputs: the value's own name}`` as ``reconlab test`` writes it; ``<metric>/<name>`` for a second one.
+
+    Example:
+        >>> from reconlab.metrics import ChamferDistance
+        >>> own_names({"cd": ChamferDistance(), "coarse": ChamferDistance(points=9)})
+        {'cd': 'chamfer_dpc', 'coarse': 'coarse/chamfer_dpc'}
+    """
+    found: dict[str, str] = {}
+    for name, metric in metrics.items():
+        for value, key in columns(name, metric).items():
+            found[key] = f"{name}/{value}" if value in found.values() else value
+    return found
+
+
+def csv_text(rows: Sequence[Row], metrics: Mapping[str, Any], own: bool = False) -> str:
     """Values per sample: one line each, empty where there is none.
 
     Args:
         rows: The samples.
         metrics: By name.
-        own_names: Call the columns as the metrics do (``chamfer_dpc``, ``chamfer_dpc/failed``), as ``reconlab test``
+        own: Call the columns as the metrics do (``chamfer_dpc``, ``chamfer_dpc/failed``), as ``reconlab test``
             does in its run directories; else by the keys of the JSON output, with a column ``failed``.
     """
-    names = {}
-    for name, metric in metrics.items():
-        for value, key in columns(name, metric).items():
-            names[key] = value if own_names else key
+    names = own_names(metrics)
     table = []
     for row in rows:
         line: dict[str, Any] = {"category": row.category, "id": row.id}
-        line |= {shown: row.values.get(key) for key, shown in names.items()}
-        if own_names:
-            line |= {metric.failed_key: name in row.failed for name, metric in metrics.items()}
+        line |= {shown if own else key: row.values.get(key) for key, shown in names.items()}
+        if own:
+            line |= {f"{names[name]}/failed": name in row.failed for name in metrics}
         else:
             line["failed"] = " ".join(row.failed)
         table.append(line)
@@ -137,19 +149,19 @@ def write_run(
     """
     import yaml
 
+    names = own_names(metrics)
     values: dict[str, float] = {}
     for suffix, part in {"": list(rows), **{f"/{c}": p for c, p in by_category(rows).items() if c}}.items():
-        for name, metric in metrics.items():
-            own = columns(name, metric)
-            mean = means(part, list(own.values()))
-            values |= {f"test/{v}{suffix}": m for v, key in own.items() if (m := mean[key]) is not None}
-            values[f"test/{metric.name}{suffix}/n"] = sum(row.values.get(name) is not None for row in part)
-            values[f"test/{metric.name}{suffix}/n_failed"] = sum(name in row.failed for row in part)
+        mean = means(part, list(names))
+        values |= {f"test/{own}{suffix}": m for key, own in names.items() if (m := mean[key]) is not None}
+        for name in metrics:
+            values[f"test/{names[name]}{suffix}/n"] = sum(row.values.get(name) is not None for row in part)
+            values[f"test/{names[name]}{suffix}/n_failed"] = sum(name in row.failed for row in part)
     line = io.StringIO()
     writer = csv.DictWriter(line, ["epoch", "step", *values], lineterminator="\n")
     writer.writeheader()
     writer.writerow({"epoch": 0, "step": 0, **values})
     write_atomic(folder / "config.yaml", yaml.safe_dump({"evaluate": dict(settings)}, sort_keys=False))
     write_atomic(folder / "metrics.csv", line.getvalue())
-    write_atomic(folder / "predictions" / "per_sample_rank0.csv", csv_text(rows, metrics, own_names=True))
+    write_atomic(folder / "predictions" / "per_sample_rank0.csv", csv_text(rows, metrics, own=True))
     write_run_json(folder, {**run, "metrics": values})

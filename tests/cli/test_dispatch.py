@@ -40,6 +40,7 @@ def ask(*arguments: str) -> subprocess.CompletedProcess:
         (("predict", "--help"), 0, "--ckpt_path"),
         (("data", "build", "--help"), 0, "--source"),
         (("figure", "--help"), 0, "drwr-fig5"),
+        (("evaluate", "--help"), 0, "--normalize"),
         (("figure", "drwr-fig4", "--out=x.png"), 2, "did you mean 'drwr-fig"),
     ],
 )

@@ -150,17 +150,17 @@ def test_pairs_of_folders(tmp_path):
 def test_folders_that_do_not_belong_together(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with pytest.raises(ReconlabError, match="ground truth .* has no file of"):
+    with pytest.raises(ReconlabError, match=r"ground truth .* has no file of"):
         find_pairs(tmp_path / "a", tmp_path / "b")
     (tmp_path / "b" / "y.obj").write_text("x")
-    with pytest.raises(ReconlabError, match="predictions' folder .* has no file of"):
+    with pytest.raises(ReconlabError, match=r"predictions' folder .* has no file of"):
         find_pairs(tmp_path / "a", tmp_path / "b")
     (tmp_path / "a" / "x.obj").write_text("x")
     with pytest.raises(ReconlabError, match=r"No file under .* \(there 'x', here 'y'\)"):
         find_pairs(tmp_path / "a", tmp_path / "b")
-    with pytest.raises(ReconlabError, match="is a folder and .* a file"):
+    with pytest.raises(ReconlabError, match=r"is a folder and .* a file"):
         find_pairs(tmp_path / "a", tmp_path / "b" / "y.obj")
-    with pytest.raises(ReconlabError, match="prediction .*nowhere does not exist"):
+    with pytest.raises(ReconlabError, match=r"prediction .*nowhere does not exist"):
         find_pairs(tmp_path / "nowhere", tmp_path / "b")
 
 
@@ -223,9 +223,7 @@ def test_a_bad_truth_has_no_values_and_enters_no_mean(tmp_path, files):
     assert content["per_metric"] == {"cd": {"n": 1, "n_failed": 1}}
     assert means(rows[1:], ["cd"]) == {"cd": None}
     assert csv_text(rows, judge.metrics).splitlines()[2] == ",bad,,cd"
-    assert (
-        csv_text(rows, judge.metrics, own_names=True).splitlines()[0] == "category,id,chamfer_dpc,chamfer_dpc/failed"
-    )
+    assert csv_text(rows, judge.metrics, own=True).splitlines()[0] == "category,id,chamfer_dpc,chamfer_dpc/failed"
 
 
 def test_the_store_goes_on_where_it_was(tmp_path, files, monkeypatch):

@@ -132,12 +132,16 @@ def test_validation_logs_every_category_and_the_table_prints_it(tmp_path, module
     assert cells[2] == cells[3] == f"{100 * values['val/chamfer_dpc']:.2f}", "lower is better: best is the last"
 
 
-def test_predictions_agree_with_the_means(tmp_path, module):
+def test_predictions_agree_with_the_means(tmp_path, module, monkeypatch):
+    judged = []
+    original = ChamferDistance.per_sample
+    monkeypatch.setattr(ChamferDistance, "per_sample", lambda *a: judged.extend(a[2].ids) or original(*a))
     model = Reconstruction(small(), Chamfer(points=50), {"cd": ChamferDistance(points=100)})
     connect(model, module)
     save = SavePredictions(tmp_path)
     values = trainer(tmp_path, callbacks=[save]).test(model, module, verbose=False)[0]
     rows = [r["chamfer_dpc"] for r in save.rows]
+    assert sorted(judged) == sorted(r["id"] for r in save.rows), "each sample is measured once"
     assert sum(rows) / len(rows) == pytest.approx(values["test/chamfer_dpc"], rel=1e-5)
     assert len(list(tmp_path.glob("predictions/*/*.obj"))) == len(rows)
 

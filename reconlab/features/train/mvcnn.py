@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def export(checkpoint: Path, out: Path, licence: str) -> dict[str, Any]:
         "steps": run.get("steps"),
         "wall_seconds": run.get("wall_seconds"),
         "validation": run.get("metrics"),
-        "command": run.get("command"),
+        "command": portable(run.get("command", "")),
         "commit": run.get("commit"),
         "seed": run.get("seed"),
         "torch": run.get("versions", {}).get("torch"),
@@ -51,6 +52,17 @@ def export(checkpoint: Path, out: Path, licence: str) -> dict[str, Any]:
     }
     save_state(out / MVCNN_FILE, net, card)
     return card
+
+
+def portable(command: str) -> str:
+    """The command without the folders of one machine: no ``--out``, absolute paths cut to their last two parts.
+
+    Example:
+        >>> portable("reconlab fit --data.root /home/me/data/real --out /tmp/runs --data.build never")
+        'reconlab fit --data.root data/real --data.build never'
+    """
+    command = re.sub(r" --out[ =]\S+", "", command)
+    return re.sub(r"(?<![\w.])/\S+", lambda match: "/".join(match[0].split("/")[-2:]), command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

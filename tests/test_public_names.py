@@ -21,7 +21,7 @@ FUNCTIONS = {
     "reconlab.losses.WeightedSum": "terms, weights",
 }
 CLASSES = {
-    "reconlab.metrics": ["ChamferDistance", "FScore", "NormalConsistency", "VoxelIoU"],
+    "reconlab.metrics": ["ChamferDistance", "FScore", "MVCNN", "NormalConsistency", "VoxelIoU"],
     "reconlab.losses": [
         *(
             "CAP",

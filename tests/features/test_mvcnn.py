@@ -90,7 +90,7 @@ def test_it_learns_to_tell_four_shapes():
     optimizer = torch.optim.Adam(net.parameters(), 3e-3)
     labels = torch.arange(4)
     first = torch.nn.functional.cross_entropy(net(views), labels).item()
-    for _ in range(40):
+    for _ in range(25):
         loss = torch.nn.functional.cross_entropy(net(views), labels)
         optimizer.zero_grad()
         loss.backward()

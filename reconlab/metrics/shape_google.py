@@ -119,7 +119,8 @@ def mesh_spectrum(mesh: Mesh, points: int, eigenpairs: int, surface: Surface) ->
 def signatures(spectrum: Spectrum, times: np.ndarray) -> np.ndarray:
     """Heat kernel signatures scaled to unit length at each point, ``(N, T)``."""
     raw = heat_kernel_signature(spectrum, times)
-    return raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    length = np.linalg.norm(raw, axis=1, keepdims=True)
+    return raw / np.maximum(length, 1e-300)  # 0 where a part carries none of the eigenfunctions kept
 
 
 def soft_assignment(found: np.ndarray, words: np.ndarray, sigma: float) -> np.ndarray:

@@ -67,7 +67,8 @@ def cluster(found: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, float
     """
     from scipy.cluster.vq import ClusterError, kmeans2
 
-    for attempt in range(RESTARTS):
+    restarts = RESTARTS if len(np.unique(found, axis=0)) >= count else 0
+    for attempt in range(restarts):
         try:
             centres, label = kmeans2(
                 found, count, iter=ROUNDS, minit="++", missing="raise", seed=np.random.default_rng((seed, attempt))
@@ -127,14 +128,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReconlabError as error:
         log.error("%s", error)
         return 2
+    data = Path(*given.root.parts[-2:]).as_posix()  # no path of this machine in a file that is passed on
     card = {
         "words": given.words,
         "shapes": len(paths),
-        "data": given.root.name,
+        "data": data,
         "seed": given.seed,
         "area": given.area,
         "command": (
-            f"python -m reconlab.metrics.train_vocabulary --root {given.root.name} --out FILE "
+            f"python -m reconlab.metrics.train_vocabulary --root {data} --out FILE "
             f"--shapes {given.shapes} --words {given.words} --points {given.points} "
             f"--eigenpairs {given.eigenpairs} --area {given.area:g} --seed {given.seed}"
         ),

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from reconlab.batch import Batch
 from reconlab.errors import ReconlabError
-from reconlab.metrics import FScore, f_score
+from reconlab.metrics import FScore, FScoreCurve, f_score, f_score_curve
 from reconlab.shapes import PointCloud
 
 
@@ -137,3 +137,27 @@ def test_own_threshold_is_in_the_key():
     metric = FScore("what3d", threshold=0.02)
     assert list(metric.protocols) == ["fscore_what3d@0.02", "precision_what3d@0.02", "recall_what3d@0.02"]
     assert metric.protocols["precision_what3d@0.02"].threshold == 0.02
+
+
+def test_curve_is_the_f_score_at_each_threshold():
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.rand(2, 40, 3, generator=generator), torch.rand(2, 70, 3, generator=generator)
+    thresholds = [0.2, 0.05, 0.4]
+    curve = f_score_curve(pred, target, thresholds)
+    for k, threshold in enumerate(thresholds):
+        for found, expected in zip(curve, f_score(pred, target, threshold), strict=True):
+            assert torch.equal(found[:, k], expected)
+    pred[1, 3] = torch.nan
+    assert torch.stack(f_score_curve(pred, target, thresholds)).isnan().any(2).tolist() == [[False, True]] * 3
+    metric = FScoreCurve(points=None)
+    assert list(metric.protocols) == [f"fscore@{t}" for t in (0.01, 0.005, 0.02, 0.05, 0.1, 0.2)]
+    metric.update(PointCloud(pred), Batch(ids=["a", "b"], categories=["x", "x"], points=target))
+    expected = f_score(pred[:1], target[:1], 0.2).f.item() / 2  # the second has failed: 0
+    assert metric.compute()["fscore@0.2"].item() == pytest.approx(expected)
+    for wrong in ([], [0.1, 0.0]):
+        with pytest.raises(ReconlabError, match="positive Euclidean"):
+            f_score_curve(pred, target, wrong)
+        with pytest.raises(ReconlabError, match="positive Euclidean"):
+            FScoreCurve(wrong)
+    with pytest.raises(ReconlabError, match="different"):
+        FScoreCurve([0.1, 0.1])

@@ -14,7 +14,19 @@ import torch
 import torch.distributed as dist
 
 from reconlab.batch import Batch
-from reconlab.metrics import ChamferDistance, DPCChamfer, FScore, Metric, NormalConsistency, PointIoU, VoxelIoU
+from reconlab.metrics import (
+    EMD,
+    ChamferDistance,
+    DPCChamfer,
+    FScore,
+    FScoreCurve,
+    Hausdorff,
+    Metric,
+    NormalConsistency,
+    PointIoU,
+    VoxelIoU,
+    VoxelMSE,
+)
 from reconlab.shapes import PointCloud
 
 CATEGORIES = ["chair", "lamp", "chair", "boat", "lamp", "chair", "chair"]
@@ -29,6 +41,7 @@ SHARDS = [
 def metrics() -> list[Metric]:
     made: list[Metric] = [ChamferDistance("dpc", 40), ChamferDistance("atlasnet", 40), FScore("what3d", 0.1, 40)]
     made += [NormalConsistency(40), VoxelIoU(resolution=4), DPCChamfer(), PointIoU(resolution=4)]
+    made += [EMD(40), EMD(40, "auction"), Hausdorff(40), FScoreCurve([0.1, 0.3], 40), VoxelMSE(resolution=4)]
     for metric in made:
         metric.set_categories(["chair", "lamp"])
     return made

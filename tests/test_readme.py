@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 
 import pytest
 from PIL import Image
@@ -44,6 +45,7 @@ def test_commands_run(repository, data, trained, tmp_path, monkeypatch):
         (meshes / f"{i}.off").write_text(
             f"OFF\n4 4 0\n0 0 0\n1 0 0\n0 {i + 1} 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3\n"
         )
+    shutil.copytree(tmp_path / "my_meshes", tmp_path / "my_predictions")
     monkeypatch.chdir(repository)
     smoke = f"--config configs/profiles/smoke.yaml --data.root={data} --data.build=never --out={tmp_path}/runs"
     small = "--views 1 --image_size 32 --points 100 --queries 100"
@@ -53,7 +55,7 @@ def test_commands_run(repository, data, trained, tmp_path, monkeypatch):
         if command.startswith("reconlab fit"):
             command = f"{command} {smoke}"
         command = re.sub(r"runs/atlasnet_\w+/000/checkpoints", str(trained / "checkpoints"), command)
-        ours = r"(?<!\S)(photo\.png|fig[56]\.png|my_meshes|data/more|data/mine)"
+        ours = r"(?<!\S)(photo\.png|fig[56]\.png|my_meshes|my_predictions|runs/mine|data/more|data/mine)"
         command = re.sub(ours, rf"{tmp_path}/\1", command)
         command = command.replace("--out meshes", f"--out {tmp_path}/meshes").replace(
             "--count 200", f"--count 2 {small}"

@@ -15,6 +15,8 @@ from reconlab.lab.run_directory import write_atomic, write_run_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from reconlab.metrics import Protocol
+
 
 def means(rows: Sequence[Row], keys: Sequence[str]) -> dict[str, float | None]:
     """The mean of every key over the rows that have it; None where none has."""
@@ -73,7 +75,7 @@ def document(rows: Sequence[Row], metrics: Mapping[str, Any], protocol: Mapping[
 
 
 def own_names(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """``{key in outputs: the value's own name}`` as ``reconlab test`` writes it; ``<metric>/<name>`` for a second one.
+    """``{key in outputs: the value's own name}`` as ``reconlab test`` has it; ``<metric>/<name>`` for a second one.
 
     Example:
         >>> from reconlab.metrics import ChamferDistance
@@ -128,9 +130,24 @@ def summary_table(rows: Sequence[Row], metrics: Mapping[str, Any], title: str) -
     parts = {**groups, "all": list(rows)} if list(groups) != [""] else {"all": list(rows)}
     for category, part in parts.items():
         mean, count = means(part, list(metrics)), counts(part)
-        cells = ["–" if (v := mean[name]) is None else m.protocol.printed(v) for name, m in metrics.items()]
+        cells = ["–" if (v := mean[name]) is None else printed(v, m.protocol) for name, m in metrics.items()]
         table.add_row(category or "(none)", *cells, str(count["n"]), str(count["n_failed"]))
     return table
+
+
+def printed(value: float, protocol: Protocol) -> str:
+    """The value times its factor; large ones without decimals, small ones with three figures.
+
+    Example:
+        >>> from reconlab.metrics import ChamferDistance
+        >>> protocol = ChamferDistance("dpc").protocol  # printed times 100
+        >>> printed(0.0431, protocol), printed(43.84, protocol), printed(0.000123456, protocol)
+        ('4.31', '4384', '0.0123')
+    """
+    shown = abs(value * protocol.factor)
+    if 0 < shown < 0.1:
+        return f"{value * protocol.factor:.3g}"
+    return protocol.printed(value, 0 if shown >= 1000 else 2)
 
 
 def write_run(

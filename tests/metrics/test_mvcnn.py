@@ -153,7 +153,7 @@ def test_bad_arguments_are_told_in_one_sentence(metric):
 
 
 def test_real_meshes_are_near_those_of_their_category(shared, metric):
-    """Three diverse shapes each: the nearest is of the category less often than among many (docs/metrics/mvcnn.md)."""
+    """Three diverse shapes each: the nearest is of the category less often than among many (docs/metrics)."""
     descriptors, labels = [], []
     for category, names in REAL.items():
         for name in names:

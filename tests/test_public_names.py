@@ -10,6 +10,10 @@ import torchmetrics
 FUNCTIONS = {
     "reconlab.metrics.chamfer_distance": "pred, target, variant='dpc'",
     "reconlab.metrics.f_score": "pred, target, threshold",
+    "reconlab.metrics.earth_movers_distance": "pred, target, method='exact'",
+    "reconlab.metrics.hausdorff_distance": "pred, target",
+    "reconlab.metrics.shape_google": "pred, target",
+    "reconlab.metrics.volume_iou": "pred, target, method='points'",
     "reconlab.metrics.normal_consistency": "pred, pred_normals, target, target_normals",
     "reconlab.metrics.voxel_iou": "pred, target, threshold=0.5",
     "reconlab.renderers.soft_rasterize": "mesh, cameras",
@@ -21,7 +25,10 @@ FUNCTIONS = {
     "reconlab.losses.WeightedSum": "terms, weights",
 }
 CLASSES = {
-    "reconlab.metrics": ["ChamferDistance", "FScore", "MVCNN", "NormalConsistency", "VoxelIoU"],
+    "reconlab.metrics": [
+        *("EMD", "MVCNN", "ChamferDistance", "DRKFSDistance", "FScore", "FScoreCurve", "Hausdorff"),
+        *("NormalConsistency", "ShapeGoogle", "VolumeIoU", "VoxelIoU", "VoxelMSE"),
+    ],
     "reconlab.losses": [
         *(
             "CAP",

@@ -12,6 +12,7 @@ FUNCTIONS = {
     "reconlab.metrics.f_score": "pred, target, threshold",
     "reconlab.metrics.earth_movers_distance": "pred, target, method='exact'",
     "reconlab.metrics.hausdorff_distance": "pred, target",
+    "reconlab.metrics.lfd_distance": "pred, target, cameras=None",
     "reconlab.metrics.shape_google": "pred, target",
     "reconlab.metrics.volume_iou": "pred, target, method='points'",
     "reconlab.metrics.normal_consistency": "pred, pred_normals, target, target_normals",
@@ -26,7 +27,7 @@ FUNCTIONS = {
 }
 CLASSES = {
     "reconlab.metrics": [
-        *("EMD", "MVCNN", "ChamferDistance", "DRKFSDistance", "FScore", "FScoreCurve", "Hausdorff"),
+        *("EMD", "LFD", "MVCNN", "ChamferDistance", "DRKFSDistance", "FScore", "FScoreCurve", "Hausdorff"),
         *("NormalConsistency", "ShapeGoogle", "VolumeIoU", "VoxelIoU", "VoxelMSE"),
     ],
     "reconlab.losses": [

@@ -27,6 +27,9 @@ def draw(points, faces, frame, screen, mask):
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        first, last = math.ceil(min(ay, by, cy)), math.floor(max(ay, by, cy))
+        if first > last or math.ceil(min(ax, bx, cx)) > math.floor(max(ax, bx, cx)):
+            continue
         # Sorted by y (then x), so that faces at a common edge compute the same crossings: no cracks.
         if by < ay or (by == ay and bx < ax):
             ax, ay, bx, by = bx, by, ax, ay
@@ -34,17 +37,17 @@ def draw(points, faces, frame, screen, mask):
             bx, by, cx, cy = cx, cy, bx, by
         if by < ay or (by == ay and bx < ax):
             ax, ay, bx, by = bx, by, ax, ay
-        first, last = math.ceil(ay), math.floor(cy)
-        if first > last or math.ceil(min(ax, bx, cx)) > math.floor(max(ax, bx, cx)):
-            continue
         if ay == cy:
             continue
+        long = (cx - ax) / (cy - ay)
+        lower = (bx - ax) / (by - ay) if by > ay else 0.0
+        upper = (cx - bx) / (cy - by) if cy > by else 0.0
         for row in range(max(first, 0), min(last, size - 1) + 1):
-            x0 = ax + (row - ay) * ((cx - ax) / (cy - ay))
+            x0 = ax + (row - ay) * long
             if row < by or by == cy:
-                x1 = ax + (row - ay) * ((bx - ax) / (by - ay)) if by > ay else bx
+                x1 = ax + (row - ay) * lower
             else:
-                x1 = bx + (row - by) * ((cx - bx) / (cy - by))
+                x1 = bx + (row - by) * upper
             if x0 > x1:
                 x0, x1 = x1, x0
             for column in range(max(math.ceil(x0), 0), min(math.floor(x1), size - 1) + 1):

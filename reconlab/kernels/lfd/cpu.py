@@ -44,10 +44,7 @@ def draw(points, faces, frame, screen, mask):
         upper = (cx - bx) / (cy - by) if cy > by else 0.0
         for row in range(max(first, 0), min(last, size - 1) + 1):
             x0 = ax + (row - ay) * long
-            if row < by or by == cy:
-                x1 = ax + (row - ay) * lower
-            else:
-                x1 = bx + (row - by) * upper
+            x1 = ax + (row - ay) * lower if row < by or by == cy else bx + (row - by) * upper
             if x0 > x1:
                 x0, x1 = x1, x0
             for column in range(max(math.ceil(x0), 0), min(math.floor(x1), size - 1) + 1):

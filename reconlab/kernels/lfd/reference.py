@@ -50,8 +50,8 @@ def canonical(masks: list[np.ndarray]) -> np.ndarray:
 def regions(mask: np.ndarray, cx: float, cy: float, radius: float) -> np.ndarray:
     """(35,) magnitudes of the mean ART basis over the pixels, bilinear between the table's nodes, without [0][0].
 
-    The original means to divide by the magnitude of [0][0] (about 1) but divides that one by itself first, so that the
-    others stay as they are.
+    The original means to divide by the magnitude of [0][0] (about 1) but divides that one by itself first, so that
+    the others stay as they are.
     """
     side = 2 * LUT + 1
     table = np.zeros((side + 1, side + 1, 2 * ANGULAR * RADIAL))

@@ -204,6 +204,17 @@ def test_uncertainty_by_hand():
     assert loss(shape, BATCH)["loss"].item() == pytest.approx(total, rel=1e-6)
 
 
+def test_log_variances_have_a_gradient_while_only_fixed_terms_are_active():
+    # A distributed run refuses parameters without one
+    terms = {"smooth": Quadratic(1.0), "far": Quadratic(3.0, 5.0)}
+    loss = Balanced(terms, method="uncertainty", fixed={"smooth": 2.0}, start={"far": 0.5})
+    loss.advance(0, 10)
+    value = loss(PointCloud(torch.tensor([[[1.0, 2.0, 3.0]]])), BATCH)["loss"]
+    value.backward()
+    assert value.item() == pytest.approx(28.0)
+    assert loss.log_variances.grad.tolist() == [0.0]
+
+
 @pytest.mark.parametrize("method", ["gradient", "uncertainty"])
 def test_a_resumed_training_is_the_uninterrupted_one(method, tmp_path):
     def begin():

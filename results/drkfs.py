@@ -91,7 +91,7 @@ NETWORKS: dict[str, Plan] = {
     "r2n2": Plan("r2n2_original.yaml", 5e-4, 300, 400, 80, (0,)),
     "pixel2mesh": Plan("pixel2mesh_original.yaml", 5e-4, 300, 500, 80, (0,)),
     # Its schedule of resolutions would begin anew with the columns
-    "imnet": Plan("imnet_original.yaml", 1e-3, 800, 600, 100, (0,), loss=(("resolutions", (32,)),)),
+    "imnet": Plan("imnet_original.yaml", 1e-3, 600, 300, 60, (0,), loss=(("resolutions", [32]),)),
 }  # fmt: skip
 ALONE = 5.0
 """Where DR-KFS (or an image loss) stands alone against geometric regularisers: its gradient as a multiple of the

@@ -39,6 +39,10 @@ from reconlab.shapes import Mesh
 ROOT = "data/real"
 RUNS = Path("runs/drkfs")
 REPOSITORY = Path(__file__).resolve().parents[1]
+WIDE = (
+    {"until": 0.35, "radius": 0, "pyramid_levels": 3, "sigma": 3e-3},
+    {"until": 0.7, "radius": 0, "pyramid_levels": 3},
+)
 VISUAL = {"image_size": 64, "views_per_step": 2, "radius": 0, "half_fov": 11.5, "sigma": 1e-4, "gamma": 1e-3}
 
 
@@ -87,7 +91,7 @@ NETWORKS: dict[str, Plan] = {
     "r2n2": Plan("r2n2_original.yaml", 5e-4, 300, 400, 80, (0,)),
     "pixel2mesh": Plan("pixel2mesh_original.yaml", 5e-4, 300, 500, 80, (0,)),
     # Its schedule of resolutions would begin anew with the columns
-    "imnet": Plan("imnet_original.yaml", 1e-3, 800, 600, 100, (0,), loss=(("resolutions", (32,)),)),
+    "imnet": Plan("imnet_original.yaml", 1e-3, 600, 300, 60, (0,), loss=(("resolutions", [32]),)),
 }  # fmt: skip
 ALONE = 5.0
 """Where DR-KFS (or an image loss) stands alone against geometric regularisers: its gradient as a multiple of the
@@ -102,6 +106,8 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
     visual = {"class_path": "DRKFS", "init_args": {**VISUAL, "bf16": True}}
     views = {k: VISUAL[k] for k in ("image_size", "views_per_step", "half_fov", "sigma", "gamma")}
     shaded = {"class_path": "PixelMSE", "init_args": {**views, "images": "shaded"}}
+    # The widest reach of results/drkfs_reach.py: coarse views of soft outlines first (docs/drkfs.md)
+    wide = {"descriptor": "dense", "images": "silhouette", "image_size": 128, "radius": 1, "stages": list(WIDE)}
     outline = {"class_path": "DRKFS", "init_args": {**visual["init_args"], "images": "silhouette"}}  # type: ignore[dict-item]
 
     def both(other: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +122,7 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
     return {
         "original": original,
         "original+drkfs": both(visual),
+        "original+wide": both({"class_path": "DRKFS", "init_args": {**VISUAL, **wide}}),
         "original+mse": both(shaded),
         "original+iou": both({"class_path": "SilhouetteIoU", "init_args": views}),
         "drkfs": alone(visual, weights["original+drkfs"]),
@@ -126,6 +133,7 @@ def columns(original: dict[str, Any], weights: dict[str, float]) -> dict[str, di
 
 
 COLUMNS = ("base", "settled", "original", "original+drkfs", "drkfs", "original+mse", "original+iou")
+EXTRA = ("original+wide",)
 TABLE4 = ("mse", "silhouette_drkfs")
 WEIGHED = {"drkfs": "original+drkfs", "silhouette_drkfs": "original+drkfs", "mse": "original+mse"}
 """Columns of an image loss alone, and the column whose first weight theirs is a multiple of."""
@@ -274,8 +282,13 @@ def judge(network: Network, split: str, place: Path) -> dict[str, Any]:
 
 def collect(out: Path) -> None:
     """All finished cells, with means and standard deviations over seeds, and the fractions that improve."""
-    texts = [p.read_text() for p in sorted(RUNS.glob("**/cell.json"))]
-    fresh = [json.loads(re.sub(r"=[^\"=]*/(configs/|runs/)", r"=\1", text)) for text in texts]
+    fresh = []
+    for path in sorted(RUNS.glob("**/cell.json")):
+        cell = json.loads(re.sub(r"=[^\"=]*/(configs/|runs/)", r"=\1", path.read_text()))
+        if "test" in cell:
+            with np.load(path.parent / "test.npz") as data:
+                cell["test"]["failed"] = int(data["value/chamfer_dpc/failed"].sum())
+        fresh.append(cell)
     # What an earlier machine ran and this one has not stays in the file
     old = json.loads(out.read_text()) if out.exists() else {}
     kept = old.get("cells", [])
@@ -283,7 +296,7 @@ def collect(out: Path) -> None:
     cells = list(known.values())
     rows = []
     for network in NETWORKS:
-        for column in (*COLUMNS, *TABLE4):
+        for column in (*COLUMNS, *EXTRA, *TABLE4):
             group = [c for c in cells if c["network"] == network and c["column"] == column]
             if not group:
                 continue
@@ -315,8 +328,9 @@ def main() -> None:
         return
     for network in options.network or NETWORKS:
         for seed in NETWORKS[network].seeds:
-            for column in (*COLUMNS, *TABLE4) if network == "shape_generator" else COLUMNS:
-                chosen = not options.column or column in options.column
+            for column in (*COLUMNS, *EXTRA, *(TABLE4 if network == "shape_generator" else ())):
+                # Extra columns run only where they are asked for
+                chosen = column in options.column or (not options.column and column not in EXTRA)
                 if chosen and (not options.seed or seed in options.seed):
                     if options.what == "list":
                         print(network, column, seed)

@@ -192,9 +192,9 @@ def main() -> None:
 
 def table(runs: list[dict[str, Any]]) -> None:
     """Means over shapes."""
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
     for run in runs:
-        groups.setdefault((run["list"], run["descriptor"], run["loss"]), []).append(run)
+        groups.setdefault((run["list"], str(run["steps"]), run["descriptor"], run["loss"]), []).append(run)
     for key, rows in groups.items():
         means = {k: np.mean([r[k] for r in rows]) for k in ("cd", "iou", "drkfs", "seconds_per_step")}
         text = " ".join(f"{k} {v:8.4f}" for k, v in means.items())

@@ -32,17 +32,16 @@ MEASURES = {
     "shading ×100": ("unseen_mse", 100, 2, False, "control"),
 }
 COLUMNS = {
-    "base": "base", "original": "original, continued", "original_low": "original, continued at DR-KFS' rate",
-    "drkfs": "DR-KFS instead", "original+drkfs": "original + DR-KFS",
+    "settled": "where all begin", "original": "original, continued",
+    "drkfs": "DR-KFS instead", "original+drkfs": "original + DR-KFS", "original+wide": "original + DR-KFS, wide",
     "original+mse": "original + shaded MSE", "original+iou": "original + silhouette IoU",
-    "drkfs_base_rate": "DR-KFS instead, base's rate",
     "mse": "shaded MSE instead", "silhouette_drkfs": "silhouette DR-KFS instead",
 }  # fmt: skip
 TITLES = {
     "atlasnet": "AtlasNet-25", "matryoshka": "Matryoshka", "pixel2mesh": "Pixel2Mesh", "ogn": "OGN",
     "r2n2": "3D-R2N2", "shape_generator": "Shape Generator (SoftRas)", "imnet": "IM-Net",
 }  # fmt: skip
-# DR-KFS' Table 3 as printed, original and DR-KFS: CD, IoU, F-score, normal consistency
+RIVALS = ("drkfs", "original+drkfs", "original+wide", "original+mse", "original+iou")
 PAPER_SHARES = "The paper counts 24 of 30 visual comparisons and 4 of 10 object-space ones."
 
 
@@ -70,42 +69,67 @@ def tables(cells: list[dict[str, Any]]) -> str:
     found = groups(cells)
     lines = []
     for network, title in TITLES.items():
-        rows = [(column, group) for (n, column), group in found.items() if n == network and column != "base"]
+        rows = [(column, group) for (n, column), group in found.items() if n == network]
         if not rows:
             continue
         plan = rows[-1][1][0]["plan"]
-        lines += ["", f"**{title}** ({plan['base']} steps, then {plan['more']})", ""]
-        lines += ["| trained by | seeds | " + " | ".join(MEASURES) + " |", "|---" * (len(MEASURES) + 2) + "|"]
+        lines += ["", f"**{title}** ({plan['base']} + {plan['settle']} steps, then {plan['more']})", ""]
+        lines.append("| trained by | seeds | " + " | ".join(MEASURES) + " | failed | CPU s |")
+        lines.append("|---" * (len(MEASURES) + 4) + "|")
         for column, group in rows:
             values = " | ".join(value(group, m) for m in MEASURES)
-            lines.append(f"| {COLUMNS[column]} | {len(group)} | {values} |")
+            failed = statistics.mean(c["test"]["failed"] for c in group)
+            cost = statistics.mean(c["cpu_seconds"] for c in group)
+            lines.append(f"| {COLUMNS[column]} | {len(group)} | {values} | {failed:g} | {cost:.0f} |")
     return "\n".join(lines)
 
 
-def shares(cells: list[dict[str, Any]]) -> str:
+def shares(cells: list[dict[str, Any]], split: str = "test") -> str:
     """How many comparisons with "original, continued" each column wins, on the seeds that both have."""
     found = groups(cells)
-    lines = ["| column | networks | " + " | ".join(MEASURES) + " | object-space | visual |"]
-    lines.append("|---" * (len(MEASURES) + 4) + "|")
-    for column in [
-        c
-        for c in COLUMNS
-        if c not in ("base", "original", "original_low", "mse", "silhouette_drkfs", "drkfs_base_rate")
-    ]:
-        wins = dict.fromkeys(MEASURES, 0)
+    measures = {t: m for t, m in MEASURES.items() if split == "test" or m[4] != "own"}  # DR-KFS is dear: test only
+    lines = ["| column | networks | " + " | ".join(measures) + " | object-space | visual |"]
+    lines.append("|---" * (len(measures) + 4) + "|")
+    for column in RIVALS:
+        wins = dict.fromkeys(measures, 0)
         seeds = {n: _seeds(found, n, column) & _seeds(found, n, "original") for n in TITLES}
         networks = [n for n in TITLES if seeds[n]]
         for network in networks:
-            for title, (key, _, _, higher, _) in MEASURES.items():
+            for title, (key, _, _, higher, _) in measures.items():
                 one, other = (
-                    statistics.mean(c["test"]["mean"][key] for c in found[network, x] if c["seed"] in seeds[network])
+                    statistics.mean(c[split]["mean"][key] for c in found[network, x] if c["seed"] in seeds[network])
                     for x in (column, "original")
                 )
                 wins[title] += (one > other) if higher else (one < other)
-        kinds = {k: [t for t, m in MEASURES.items() if m[4] == k] for k in ("object", "visual")}
+        kinds = {k: [t for t, m in measures.items() if m[4] == k] for k in ("object", "visual")}
         sums = [f"{sum(wins[t] for t in kinds[k])} of {len(networks) * len(kinds[k])}" for k in kinds]
         lines.append(f"| {COLUMNS[column]} | {len(networks)} | " + " | ".join(str(w) for w in wins.values()) + " | "
                      + " | ".join(sums) + " |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def changes(cells: list[dict[str, Any]], split: str) -> str:
+    """Relative change against "original, continued" in percent, better counted positive; mean over networks."""
+    found = groups(cells)
+    measures = {t: m for t, m in MEASURES.items() if split == "test" or m[4] != "own"}
+    lines = ["| column | networks | " + " | ".join(measures) + " |", "|---" * (len(measures) + 2) + "|"]
+    for column in RIVALS:
+        rows: dict[str, list[float]] = {t: [] for t in measures}
+        count = 0
+        for network in TITLES:
+            seeds = _seeds(found, network, column) & _seeds(found, network, "original")
+            count += bool(seeds)
+            for title, (key, _, _, higher, _) in measures.items():
+                pair = [
+                    [c[split]["mean"][key] for c in found.get((network, x), []) if c["seed"] in seeds]
+                    for x in (column, "original")
+                ]
+                if seeds:
+                    gain = statistics.mean(pair[0]) / statistics.mean(pair[1]) - 1
+                    rows[title].append(100 * (gain if higher else -gain))
+        if count:
+            shown = " | ".join(f"{statistics.mean(v):+.1f}" for v in rows.values())
+            lines.append(f"| {COLUMNS[column]} | {count} | {shown} |")
     return "\n".join(lines)
 
 
@@ -160,11 +184,15 @@ def main() -> None:
     """Dispatch."""
     if sys.argv[1:2] == ["tables"]:
         cells = json.loads((HERE / "drkfs.json").read_text())["cells"]
-        print(tables(cells), "\n\n" + shares(cells), "\n\n" + PAPER_SHARES)
+        print(tables(cells))
+        for split in ("val", "test"):
+            print(f"\n{split}: comparisons won\n", shares(cells, split), sep="\n")
+            print(f"\n{split}: gain in %\n", changes(cells, split), sep="\n")
+        print("\n" + PAPER_SHARES)
         return
     runs = Path(sys.argv[2])
     networks = {"atlasnet": "AtlasNet", "matryoshka": "Matryoshka", "pixel2mesh": "P2M", "ogn": "OGN"}
-    networks |= {"r2n2": "3D-R2N2", "shape_generator": "SG"}
+    networks |= {"r2n2": "3D-R2N2", "shape_generator": "SG", "imnet": "IM-Net"}
     columns = {"original": "original", "drkfs": "DR-KFS", "original+drkfs": "both"}
     pairs = [(f"{short}\n{label}", n, column) for n, short in networks.items() for column, label in columns.items()]
     picks = {"airplane": (3, 20), "car": (2,), "chair": (1, 6), "lamp": (4,)}

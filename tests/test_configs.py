@@ -16,8 +16,19 @@ PROFILES = CONFIGS / "profiles"
 OVERLAYS = sorted(
     str(p.relative_to(CONFIGS))
     for p in CONFIGS.rglob("*.yaml")
-    if p.parent == PROFILES or "class_path" not in p.read_text()
+    if p.parent == PROFILES or ("class_path" not in p.read_text() and p.parent != PROFILES / "paper")
 )
+PAPER = {  # profiles/paper/: the configs that each is for, and the network's published parameters
+    "matryoshka": ("matryoshka_original", "matryoshka_drkfs"),
+    "ogn": ("ogn_original", "ogn_drkfs"),
+    "r2n2": ("r2n2_original", "r2n2_drkfs"),
+    "pixel2mesh": ("pixel2mesh_original", "pixel2mesh_drkfs"),
+    "shape_generator": ("shape_generator_original", "shape_generator_drkfs"),
+    "imnet": ("imnet_original", "imnet_drkfs"),
+    "imnet_autoencoder": ("imnet_autoencoder",),
+    "imnet_codes": ("imnet_codes",),
+    "pointoutnet": ("pointoutnet_original", "pointoutnet_emd"),
+}
 OWN = {"profiles/drwr_paper.yaml", "profiles/dpc_paper.yaml", "profiles/dpc_data.yaml"}  # tested below
 ORIGINALS = sorted(p.name for p in CONFIGS.glob("*_original.yaml"))
 LOSSES = {  # overlays that swap the loss: its terms, and what they read beside the network's own needs
@@ -164,3 +175,16 @@ def test_regularisers_and_schedule_of_an_overlay_are_switches(instantiate):
     options = ("--model.loss.init_args.fixed.regularizer=0", "--model.loss.init_args.start=null")
     loss = instantiate("atlasnet_drkfs.yaml", "loss/chamfer_drkfs_balanced.yaml", *options).model.loss
     assert (loss.fixed, loss.start, loss.reference) == ({"regularizer": 0.0}, {}, "chamfer")
+
+
+def test_every_network_of_drkfs_has_a_paper_profile():
+    assert set(PAPER) == {p.stem for p in (PROFILES / "paper").glob("*.yaml")}
+    assert {c for c in ORIGINALS if c != "atlasnet_original.yaml"} <= {f"{c}.yaml" for x in PAPER.values() for c in x}
+
+
+@pytest.mark.parametrize(("profile", "config"), [(p, c) for p, many in PAPER.items() for c in many])
+def test_paper_profiles_restore_the_published_networks(profile, config, instantiate):
+    network = instantiate(f"{config}.yaml", f"profiles/paper/{profile}.yaml").model.network
+    published = type(network)(**({"regress_codes": True} if config == "imnet_codes" else {}))
+    ours, theirs = ({k: v.shape for k, v in n.state_dict().items()} for n in (network, published))
+    assert ours == theirs

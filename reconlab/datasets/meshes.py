@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,11 +64,18 @@ def empty_categories(folder: Path) -> list[str]:
 def read_mesh(path: Path) -> RawMesh:
     """Read one mesh file: all parts of a scene in their places, triangulated, textures dropped.
 
+    An ``.obj`` with relative (negative) indices is read by :func:`~reconlab.datasets.shapenet_obj.read_obj`: trimesh
+    would count them from the end of the file, and move faces to other vertices.
+
     Raises:
         ReconlabError: The file cannot be read, has no faces, or a used vertex is not finite.
     """
     import trimesh
 
+    if path.suffix.lower() == ".obj" and _relative_indices(path):
+        from reconlab.datasets.shapenet_obj import read_obj
+
+        return read_obj(path)
     try:
         loaded = trimesh.load(path, force="mesh", process=False, skip_materials=path.suffix.lower() == ".obj")
     except Exception as error:  # every reader of trimesh fails in its own way
@@ -80,6 +88,13 @@ def read_mesh(path: Path) -> RawMesh:
     if not np.isfinite(vertices[np.unique(faces)]).all():
         raise ReconlabError(f"{path} has vertices that are not finite numbers (NaN or infinity).")
     return RawMesh(np.where(np.isfinite(vertices), vertices, 0.0), faces, _colors(loaded))
+
+
+def _relative_indices(path: Path) -> bool:
+    try:
+        return re.search(rb"^[ \t]*f[ \t](?:[^\n]*[ \t])?-\d", path.read_bytes(), re.MULTILINE) is not None
+    except OSError:
+        return False  # the reader says what is wrong
 
 
 def _colors(mesh: object) -> np.ndarray | None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from reconlab.batch import Batch
 from reconlab.errors import ReconlabError
 from reconlab.lab.export import export_shape
 from reconlab.lab.pictures import gallery, save_picture
@@ -59,8 +60,8 @@ def load_network(path: Path | str) -> Network:
     if not (isinstance(kind, type) and issubclass(kind, Network)):
         raise ReconlabError(f"Checkpoint {path} names {recipe['class_path']}, which is not a network.")
     arguments: dict[str, Any] = dict(recipe.get("init_args") or {})
-    if "decoder_from" in arguments:
-        arguments["decoder_from"] = None  # the checkpoint holds the decoder; the file it came from may be gone
+    # The checkpoint holds those weights; the files they came from may be gone
+    arguments |= {key: None for key in arguments if key.endswith("_from")}
     network = kind(**arguments)
     try:
         network.load_state_dict(network_state(path))
@@ -100,8 +101,8 @@ def trained_image_size(path: Path) -> int | None:
         return None
 
 
-def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, str]:
-    """An image file as a network's input.
+def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, Tensor, str]:
+    """An image file and its mask as a network's input.
 
     The object is cut out, centred to fill as much of the frame as in the training views, and set on white.
 
@@ -111,7 +112,8 @@ def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, str]:
         crop: Centre and scale the object; otherwise the whole picture is used, padded to a square.
 
     Returns:
-        ``(3, size, size)`` in [0, 1], and a sentence on what was assumed.
+        ``(3, size, size)`` in [0, 1] on white, the mask ``(1, size, size)`` in [0, 1], and a sentence on what was
+        assumed.
 
     Raises:
         ReconlabError: The file is missing, is no image, or shows no object.
@@ -133,7 +135,7 @@ def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, str]:
     rows, columns = np.nonzero(mask > 0.5)
     if len(rows) == 0:
         raise ReconlabError(f"Image {path} shows no object: its mask is empty ({note}).")
-    white = rgba[..., :3] * mask[..., None] + (1 - mask[..., None])
+    white = np.concatenate([rgba[..., :3] * mask[..., None] + (1 - mask[..., None]), mask[..., None]], -1)
     if crop:
         top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
         side = int(np.ceil(max(bottom - top, right - left) / FILL))
@@ -141,19 +143,26 @@ def read_image(path: Path, size: int, crop: bool = True) -> tuple[Tensor, str]:
     else:
         side = max(white.shape[:2])
         centre = (white.shape[0] / 2, white.shape[1] / 2)
-    square = _window(white, centre, side)
-    resized = Image.fromarray((square * 255).round().astype(np.uint8)).resize((size, size), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(resized, dtype=np.float32) / 255).permute(2, 0, 1).contiguous(), note
+    square = (_window(white, centre, side) * 255).round().astype(np.uint8)
+    parts = [Image.fromarray(part).resize((size, size), Image.Resampling.LANCZOS) for part in
+             (np.ascontiguousarray(square[..., :3]), np.ascontiguousarray(square[..., 3]))]  # fmt: skip
+    resized = np.concatenate([np.array(parts[0]), np.array(parts[1])[..., None]], -1).astype(np.float32) / 255
+    channels = torch.from_numpy(resized).permute(2, 0, 1).contiguous()
+    return channels[:3], channels[3:], note
 
 
 def predict_file(
     network: Network, path: Path, target: Path, size: int, formats: Sequence[str] = ("obj", "glb"), crop: bool = True
 ) -> Prediction:
     """Reconstruct one image file and write ``target.<format>``."""
-    image, note = read_image(path, size, crop)
+    image, mask, note = read_image(path, size, crop)
     device = next(network.parameters()).device
     with torch.no_grad():
-        shape = network(image.unsqueeze(0).to(device))
+        if "masks" in network.needs:  # the file's own alpha: an estimate from the resized colours has a halo
+            batch = Batch(ids=[path.stem], categories=[""], images=image[None], masks=mask[None])
+            shape = network.reconstruct(batch.to(device))
+        else:
+            shape = network(image.unsqueeze(0).to(device))
     return Prediction(image, shape, export_shape(shape, 0, target, tuple(formats)), note)
 
 
@@ -186,9 +195,10 @@ def _plain_background(rgb: np.ndarray) -> np.ndarray:
 
 
 def _window(image: np.ndarray, centre: tuple[float, float], side: int) -> np.ndarray:
-    """A ``side × side`` window around ``centre``, white outside the image."""
+    """A ``side × side`` window of colours and mask around ``centre``, white and empty outside the image."""
     top, left = round(centre[0] - side / 2), round(centre[1] - side / 2)
-    window = np.ones((side, side, 3), np.float32)
+    window = np.ones((side, side, 4), np.float32)
+    window[..., 3] = 0
     y0, y1 = max(top, 0), min(top + side, image.shape[0])
     x0, x1 = max(left, 0), min(left + side, image.shape[1])
     window[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]

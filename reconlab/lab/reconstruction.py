@@ -228,9 +228,9 @@ class Reconstruction(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is learned and what stands alone.
 
-        Frozen networks inside losses are left out (they are loaded with the loss); so is the path of a decoder
-        that the checkpoint itself holds, and modules that were passed in Python rather than by a config, which
-        could not be read back safely.
+        Frozen networks inside losses are left out (they are loaded with the loss); so are the paths
+        (``*_from``) of weights that the checkpoint itself holds, and modules that were passed in Python rather than
+        by a config, which could not be read back safely.
         """
         frozen = set()
         for name, module in self.loss.named_modules():
@@ -248,8 +248,8 @@ class Reconstruction(pl.LightningModule):
             network = parameters.get("network")
             if isinstance(network, dict) and isinstance(network.get("init_args"), dict):
                 arguments = network["init_args"]
-                if arguments.get("decoder_from") is not None:
-                    parameters["network"] = {**network, "init_args": {**arguments, "decoder_from": None}}
+                taken = {key: None for key in arguments if key.endswith("_from")}
+                parameters["network"] = {**network, "init_args": {**arguments, **taken}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network.

@@ -142,6 +142,9 @@ class Balanced(Composition):
             if i >= 0:
                 parts[f"weight/{name}"] = weights[i]
             total = weighted if total is None else total + weighted
+        if self.method == "uncertainty" and self.training and not free:
+            # Where only fixed terms are active: distributed training wants a gradient for every parameter
+            total = total + 0.0 * self.log_variances.sum()  # type: ignore[operator]
         assert total is not None  # noqa: S101 - evaluate() refuses a moment without terms
         parts["loss"] = total
         return parts

@@ -22,7 +22,7 @@ def last(runs: Path, name: str) -> Path:
 def with_a_surface(path: Path, data: Path) -> Path:
     """After four steps a field may be empty: raise its decoder until half the cube is inside."""
     network = load_network(path)
-    picture, _ = read_image(next(data.glob("chair/*/views/*.png")), 64)
+    picture, _, _ = read_image(next(data.glob("chair/*/views/*.png")), 64)
     field = network(picture[None])
     content = torch.load(path, weights_only=True)
     bias = content["state_dict"]["network.decoder.others.5.bias"]

@@ -199,7 +199,7 @@ def test_ctrl_c_during_a_fit_keeps_the_state(data, options, tmp_path, capsys):
     process = start(options("chamfer", data, "--trainer.max_steps=100000"))
     wait_for(lambda: (run / "checkpoints" / "last.ckpt").exists(), process)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 130, error
     assert "Traceback" not in error
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
@@ -215,7 +215,7 @@ def test_ctrl_c_during_a_build_leaves_nothing_half_written(tmp_path, capsys):
     process = start(arguments)
     wait_for(lambda: len(list(out.glob("lamp/*/checksums.json"))) >= 2, process)
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 130, error
     assert "Traceback" not in error
     assert main(["data", "check", str(out)]) == 2, "an unfinished build is not taken for a dataset"

@@ -164,7 +164,7 @@ def test_validate_and_a_terminal(trained, tmp_path):
         if not piece:
             break
         shown += piece
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 0, error
     text = shown.decode(errors="replace")
     assert "Validation metrics" in text

@@ -15,6 +15,7 @@ from reconlab.datasets import format as files
 from reconlab.datasets.builder import BuildReport
 from reconlab.datasets.check import check
 from reconlab.datasets.content import Sizes
+from reconlab.datasets.meshes import read_mesh
 from reconlab.datasets.samples import read_cloud, read_mesh_arrays, read_queries
 from reconlab.datasets.shapenet_frame import V2_TO_V1
 from reconlab.datasets.shapenet_layout import build_shapenet, read_model
@@ -101,6 +102,13 @@ def test_objects_quads_pentagons_and_relative_indices(tmp_path: Path) -> None:
     corners = mesh.vertices[mesh.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     assert area.tolist() == [0.5, 0.5, 0.5, 0.5, 0.25, 0.5]
+
+
+def test_mesh_folders_read_relative_indices_as_shapenet_does(tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(OBJ)
+    ours, theirs = read_mesh(tmp_path / "a.obj"), read_obj(tmp_path / "a.obj")
+    assert np.array_equal(ours.faces, theirs.faces)
+    assert np.array_equal(ours.vertices, theirs.vertices)
 
 
 SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"

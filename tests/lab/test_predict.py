@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 
 from reconlab.errors import ReconlabError
-from reconlab.lab.predict import FILL, load_network, read_image
+from reconlab.lab.predict import FILL, load_network, predict_file, read_image
+from reconlab.networks import ShapeGenerator
 
 
 def draw(path, mode="RGBA", background=(0, 0, 0, 0), size=(200, 120)):
@@ -21,7 +22,7 @@ def extent(image: torch.Tensor) -> tuple[int, int, int, int]:
 
 
 def test_alpha_is_the_mask_and_the_object_is_centred(tmp_path):
-    image, note = read_image(draw(tmp_path / "a.png"), 128)
+    image, _, note = read_image(draw(tmp_path / "a.png"), 128)
     assert "alpha" in note
     top, bottom, left, right = extent(image)
     assert abs((bottom - top + 1) / 128 - FILL) < 0.03, "the longer side fills the frame as in training"
@@ -31,10 +32,28 @@ def test_alpha_is_the_mask_and_the_object_is_centred(tmp_path):
     torch.testing.assert_close(image[:, 2, 2], torch.ones(3))
 
 
+def test_a_network_that_reads_masks_gets_the_files_own(tmp_path):
+    # White on transparent: from the colours alone nothing is there
+    picture = np.full((60, 60, 4), 255, np.uint8)
+    picture[..., 3] = 0
+    picture[20:40, 10:50, 3] = 255
+    Image.fromarray(picture).save(tmp_path / "white.png")
+    torch.manual_seed(0)
+    network = ShapeGenerator(width=8, hidden=16, norm="group").eval()
+    with torch.no_grad():
+        blank = network(torch.ones(1, 3, 64, 64)).vertices
+    found = predict_file(network, tmp_path / "white.png", tmp_path / "out", 64, ("obj",)).shape
+    assert (found.mesh().vertices - blank).abs().max() > 1e-4
+    mask = read_image(tmp_path / "white.png", 64)[1]
+    rows, columns = (mask[0] > 0.5).nonzero().T
+    assert (int(columns.max() - columns.min()) + 1) / (int(rows.max() - rows.min()) + 1) == pytest.approx(2, rel=0.1)
+    assert (columns.min() + columns.max()).item() / 2 == pytest.approx(31.5, abs=1)
+
+
 @pytest.mark.parametrize(("mode", "name"), [("RGB", "b.jpg"), ("RGB", "b.png"), ("RGBA", "c.png")])
 def test_plain_background_is_removed(tmp_path, mode, name):
     path = draw(tmp_path / name, mode, (90, 140, 90, 255))
-    image, note = read_image(path, 64)
+    image, _, note = read_image(path, 64)
     assert "plain background was assumed" in note
     torch.testing.assert_close(image[:, 1, 1], torch.ones(3), atol=0.02, rtol=0)
     assert float(image[0, 32, 32]) > 0.7
@@ -59,7 +78,7 @@ def test_sixteen_bit_greys(tmp_path):
 
 
 def test_framing_can_be_kept(tmp_path):
-    image, _ = read_image(draw(tmp_path / "a.png"), 200, crop=False)
+    image, _, _ = read_image(draw(tmp_path / "a.png"), 200, crop=False)
     # 200 × 120 padded to a square: rows 30-80 move down by 40.
     assert extent(image) == pytest.approx((70, 119, 20, 59), abs=1)
 

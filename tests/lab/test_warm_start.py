@@ -39,3 +39,12 @@ def test_another_network_is_refused_by_name(tmp_path):
 def test_a_missing_checkpoint_is_named(tmp_path):
     with pytest.raises(ReconlabError, match=r"absent\.ckpt does not exist"):
         model(init_from=str(tmp_path / "absent.ckpt"))
+
+
+def test_a_checkpoint_does_not_name_the_files_that_its_weights_came_from():
+    recipe = {"class_path": "PTNNet", "init_args": {"encoder_from": "gone.ckpt", "threshold": 0.4}}
+    checkpoint = {"state_dict": {}, "hyper_parameters": {"network": recipe}}
+    model().on_save_checkpoint(checkpoint)
+    kept = checkpoint["hyper_parameters"]["network"]["init_args"]
+    assert kept == {"encoder_from": None, "threshold": 0.4}
+    assert recipe["init_args"]["encoder_from"] == "gone.ckpt", "the run's own settings stay as they are"

@@ -96,7 +96,7 @@ def test_two_processes_are_exact(tmp_path: Path):
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=120)[1] for process in ranks]
+    errors = [process.communicate(timeout=600)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], "\n".join(errors)
     expected = measure([[0, 1, 2, 3, 4, 5, 6]])
     assert expected["chamfer_dpc/n"] == 7

@@ -7,6 +7,7 @@ import trimesh
 
 from reconlab.errors import ReconlabError
 from reconlab.report import metric_meaning
+from reconlab.report.drkfs_edits import EDITS
 from reconlab.report.metric_meaning import Subject, charge, noisy, procedural_subjects, real_subjects, turned
 from reconlab.shapes import Mesh
 
@@ -50,9 +51,7 @@ def test_turning_keeps_heights_and_distances():
 def test_procedural_subjects_differ_from_their_truth_in_every_case():
     subject = procedural_subjects(1)[0]
     table = charge([subject], ["cd", "iou"])
-    assert set(table["cd"]["cases"]) == {
-        "legs thickened", "legs elongated", "legs shortened", "back bent", "one leg removed", "noise", "wrong category"
-    }  # fmt: skip
+    assert set(table["cd"]["cases"]) == {*EDITS, "noise", "wrong category"}
     assert all(v["cost"] > 0 for v in table["cd"]["cases"].values())
     assert max(table["cd"]["cases"].items(), key=lambda x: x[1]["cost"])[0] == "wrong category"
     assert "wrong category" in metric_meaning.text(table, "chairs")

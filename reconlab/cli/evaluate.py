@@ -114,6 +114,7 @@ def _run(
     options: argparse.Namespace, plan: Plan, metrics: dict[str, Any], record: dict[str, Any], found: Pairs
 ) -> int:
     from reconlab.lab.evaluate import Store, evaluate
+    from reconlab.lab.evaluate_judge import charge_unfit
     from reconlab.lab.evaluate_report import counts, csv_text, document, summary_table, write_run
     from reconlab.lab.run_directory import command_line, provenance, write_atomic, write_run_json
 
@@ -146,6 +147,8 @@ def _run(
         raise
     finally:
         progress.close()
+    for sentence in charge_unfit(rows, metrics):
+        print(sentence, file=sys.stderr)
     number = counts(rows)
     content = document(rows, metrics, record)
     text = json.dumps(content, indent=1, allow_nan=False) + "\n"

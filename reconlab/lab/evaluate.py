@@ -100,8 +100,8 @@ def evaluate(
         plan: What is computed.
         store: Of finished samples.
         workers: Processes of one thread each; 1 works in this one.
-        named: Metrics that must apply: the first sample that one of them does not apply to ends the run, unless
-            another had a value.
+        named: Metrics that must apply: the first sample whose truth one of them does not apply to ends the run, and
+            so does the third prediction, unless another had a value.
         say: Told every sample's messages.
         tick: Told how many samples are done, of how many, and how many of them the store knew.
 
@@ -123,10 +123,13 @@ def evaluate(
             todo.append(pair)
     reused = len(rows)
     tick(reused, len(pairs), reused)
+    unfit = dict.fromkeys(named, 0)
     applied = {name for row in rows.values() for name in named if row.values.get(name) is not None}
     for row in _judged(todo, plan, workers):
         for name in named:
-            if name in row.skipped and name not in applied:
+            unfit[name] += name in row.unfit
+            surely = name not in row.unfit or unfit[name] >= min(3, len(pairs))
+            if name in row.skipped and name not in applied and surely:
                 raise ReconlabError(f"{name} does not apply to {row.key}: {row.skipped[name]}")
             if row.values.get(name) is not None:
                 applied.add(name)

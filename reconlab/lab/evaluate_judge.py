@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ class Row:
         values: ``{key: value}``; None where there is none.
         failed: Metrics that the prediction, or the true shape, has failed.
         skipped: Metrics that do not apply to this kind of file, or cannot run here, and why.
+        unfit: Those of ``skipped`` that the prediction's form is the reason of, see :func:`charge_unfit`.
         excluded: Whether the true shape cannot be used at all.
         messages: One sentence for everything that is wrong.
         stamp: Of the files, see :meth:`Pair.stamp`.
@@ -33,6 +35,7 @@ class Row:
     values: dict[str, float | None] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    unfit: list[str] = field(default_factory=list)
     excluded: bool = False
     messages: list[str] = field(default_factory=list)
     stamp: list[str] = field(default_factory=list)
@@ -125,6 +128,8 @@ class Judge:
             found = metric.per_sample(shape, batch)
         except (NotApplicableError, ConversionError) as error:
             row.skipped[name] = _sentence(error)
+            if isinstance(error, ConversionError):  # a truth that does not fit raises the other one
+                row.unfit.append(name)
         except Exception as error:
             # A failed prediction is charged by the metric itself; what is raised is the truth's, or nobody's, fault.
             if (why := self._cannot_run(name)) != "":
@@ -170,6 +175,37 @@ class Judge:
             except Exception as error:
                 self._runs[name] = _sentence(error)
         return self._runs[name]
+
+
+def charge_unfit(rows: Sequence[Row], metrics: Mapping[str, Any]) -> list[str]:
+    """Count points among meshes as failures: else a method could leave its bad samples out of a mean.
+
+    A metric that does not apply to *any* prediction is left out. One that was measured on some, and not on others
+    because they are points where it wants a surface, has failed on these: they get its worst values.
+
+    Args:
+        rows: All samples; changed in place.
+        metrics: By name.
+
+    Returns:
+        A sentence for each sample that was charged.
+    """
+    said = []
+    measured = {n for n in metrics if any(r.values.get(n) is not None and n not in r.failed for r in rows)}
+    for row in rows:
+        charged = [name for name in row.unfit if name in measured and name in row.skipped]
+        for name in charged:
+            metric = metrics[name]
+            row.values |= {key: metric.protocols[v].worst_value for v, key in columns(name, metric).items()}
+            row.failed.append(name)
+            del row.skipped[name]
+        if charged:
+            said.append(
+                f"{row.key}: the prediction has failed under {', '.join(charged)}: it has no surface, as others "
+                "have, and is charged the worst value."
+            )
+            row.messages.append(said[-1])
+    return said
 
 
 def _sentence(error: Exception) -> str:

@@ -342,3 +342,21 @@ def test_a_built_dataset_is_taken_as_stored(data, tmp_path, capsys, one_sentence
     assert content["protocol"]["frame"].startswith("as stored in the built dataset")
     run(tmp_path, data, "--split", "val", "--normalize", "gt-sphere", code=2)
     assert "--normalize and --surface do not go with a built dataset" in one_sentence(capsys)
+
+
+def test_points_among_meshes_have_failed_where_a_surface_is_needed(capsys, tmp_path):
+    gt, pred = tmp_path / "gt", tmp_path / "pred"
+    for folder in (gt, pred):
+        folder.mkdir()
+    for name in ("a", "b", "c"):
+        trimesh.creation.box((0.5, 0.4, 0.3)).export(gt / f"{name}.obj")
+        trimesh.creation.box((0.5, 0.4, 0.3)).export(pred / f"{name}.obj")
+    (pred / "a.obj").write_text("v 0 0 0\nv 0.1 0 0\nv 0 0.1 0\n")  # the first one must not end the run
+    code = main(["evaluate", str(pred), str(gt), "--metrics", "nc,cd", "--json", str(tmp_path / "out.json")])
+    assert code == 1
+    assert "a: the prediction has failed under nc: it has no surface" in capsys.readouterr().err
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert [s["nc"] for s in content["samples"]] == [0.0, pytest.approx(1, abs=0.05), pytest.approx(1, abs=0.05)]
+    assert content["mean"]["nc"] == pytest.approx(2 / 3, abs=0.04)
+    assert content["per_metric"]["nc"] == {"n": 3, "n_failed": 1}
+    assert content["n_failed"] == 1

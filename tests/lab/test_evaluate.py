@@ -12,7 +12,7 @@ import trimesh
 import reconlab.lab.evaluate as running
 from reconlab.errors import ConversionError, ReconlabError
 from reconlab.lab.evaluate import Store, evaluate
-from reconlab.lab.evaluate_judge import Judge
+from reconlab.lab.evaluate_judge import Judge, charge_unfit
 from reconlab.lab.evaluate_metrics import (
     CLASSES,
     PROTOCOLS,
@@ -262,7 +262,13 @@ def test_a_named_metric_that_does_not_apply_ends_the_run(files):
     plan = Plan({**FEW, "picky": (HERE + "Picky", {})})
     pairs = [Pair("", name, *files) for name in ("unfit", "fine")]
     with pytest.raises(ReconlabError, match="picky does not apply to unfit: no fur"):
-        evaluate(pairs, plan, Store(None, {}), named=["picky"])
+        evaluate(pairs[:1], plan, Store(None, {}), named=["picky"])
+    for order in (pairs, pairs[::-1]):
+        rows = evaluate(order, plan, Store(None, {}), named=["picky"])
+        assert charge_unfit(rows, {"picky": Picky()}) != []
+        unfit = next(row for row in rows if row.id == "unfit")
+        assert (unfit.failed, unfit.skipped) == (["picky"], {}), "one had a value: this one has failed"
+        assert unfit.values["picky"] == Picky().protocol.worst_value
     rows = evaluate(pairs[::-1], plan, Store(None, {}), named=["picky"])
     assert rows[1].values["picky"] is None, "one had a value: the others are done"
     assert evaluate(pairs, plan, Store(None, {}))[0].values["cd"] is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,6 +41,12 @@ class R2N2(Network):
     here its fans count as elsewhere. Leaky ReLU has slope 0.01. Images in training are not cropped, flipped or put
     on random backgrounds.
 
+    Short runs. As published, some hundred steps on few images with plain white backgrounds end at one grid for all
+    images: most of what each layer hands on is common to all images (background 1, biases 0.1), nearly all cells are
+    empty, and the first steps, whose gradients all say "emptier", go through that common part until nothing else is
+    left. ``inverted`` and ``occupied`` together, neither of them the authors', are for such runs
+    (docs/drkfs_voxel_networks.md has figures); left alone they change nothing.
+
     Args:
         views: ``T``. 1 reads the batch's images; more read the first T of its views.
         random_views: While training on several views, read a random number from 1 to T of them at each step, as the
@@ -47,6 +55,9 @@ class R2N2(Network):
         decoder_width: A quarter of the recurrent grid's channels; the decoder grows with it.
         image_side: Pixels that the image is brought to (127 in the paper).
         threshold: What counts as occupied in the grids; the authors' 0.4.
+        inverted: Read 1 - image, so that a white background is 0. The authors read [0, 1] and vary backgrounds.
+        occupied: Share of the cells that an untrained network takes for occupied, set by the last biases; the last
+            weights then start at a tenth of their size. 0.5 leaves both as published.
 
     Raises:
         ReconlabError: A setting is out of range.
@@ -60,6 +71,8 @@ class R2N2(Network):
         decoder_width: int = WIDTH,
         image_side: int = 127,
         threshold: float = 0.4,
+        inverted: bool = False,
+        occupied: float = 0.5,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -70,12 +83,13 @@ class R2N2(Network):
         ):
             if value < least:
                 raise ReconlabError(f"R2N2: {name} is {value}; expected at least {least}.")
-        if not 0 < threshold < 1:
-            raise ReconlabError(f"R2N2: threshold is {threshold}; expected a number between 0 and 1.")
+        for name, share in (("threshold", threshold), ("occupied", occupied)):
+            if not 0 < share < 1:
+                raise ReconlabError(f"R2N2: {name} is {share}; expected a number between 0 and 1.")
         # Images even so: `reconlab predict` has one alone, a sequence of one.
         self.needs = frozenset({"images"} if views == 1 else {"images", "views"})
         self.views, self.random_views = views, random_views
-        self.image_side, self.threshold = image_side, threshold
+        self.image_side, self.threshold, self.inverted = image_side, threshold, inverted
         code, cells = 32 * encoder_width, 4 * decoder_width
         channels = [3, *(factor * encoder_width for factor in (3, 4, 8, 8, 8, 8))]
         self.stages = nn.ModuleList(
@@ -94,9 +108,13 @@ class R2N2(Network):
         self.decoder = nn.Sequential(
             *(_Doubling(i, o) for i, o in grow),
             _Residual(cells // 2, cells // 4),
-            nn.Conv3d(cells // 4, 2, 3, padding=1),
+            last := nn.Conv3d(cells // 4, 2, 3, padding=1),
         )
         self.apply(_initialise)
+        if occupied != 0.5 and last.bias is not None:
+            with torch.no_grad():
+                last.weight *= 0.1
+                last.bias[1] += log(occupied / (1 - occupied))
 
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> VoxelGrid:
         """Images ``(B, 3, H, H)`` or several views ``(B, T, 3, H, H)`` in [0, 1] to 32³ grids; cameras are not used.
@@ -112,6 +130,7 @@ class R2N2(Network):
         batch, count = views.shape[:2]
         # Channels last: the same numbers in half the time on CPUs, where the decoder's channels are few.
         x = to_side(views.flatten(0, 1), self.image_side, "R2N2").contiguous(memory_format=torch.channels_last)
+        x = 1 - x if self.inverted else x
         for stage in self.stages:
             x = stage(x)
         x = self.from_code(_leaky(self.code(x.flatten(1))))

@@ -1,8 +1,11 @@
 """3D-R2N2: parameters counted by hand, the recurrence written out, several views, one shape learned by heart."""
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 
 from reconlab.batch import Batch, Views
 from reconlab.cameras import hemisphere_views
@@ -187,6 +190,42 @@ def test_learns_a_shape_by_heart():
     assert max(sizes.values()) < 1e3
 
 
+def test_the_small_configuration_tells_white_images_apart():
+    """Two boxes that do not meet, each seen on white: any one grid for both overlaps them by at most a half.
+
+    As published the network gives both the same grid for more than 75 steps.
+    """
+    config = Path(__file__).parents[2] / "configs" / "r2n2_original.yaml"
+    model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+    torch.manual_seed(0)
+    network = R2N2(**model["network"]["init_args"])
+    images, voxels = torch.ones(2, 3, 64, 64), torch.zeros(2, 32, 32, 32)
+    voxels[0, 4:28, 10:14, 12:20] = 1
+    voxels[1, 12:20, 18:22, 4:28] = 1
+    images[0, :, 29:35, 16:48] = 0.7
+    images[1, :, 16:48, 29:35] = 0.7
+    assert voxels[0].sum() == voxels[1].sum()
+    batch = Batch(ids=["a", "b"], categories=["t"] * 2, images=images, voxels=voxels)
+    optimizer = torch.optim.Adam(network.parameters(), model["lr"])
+    for _ in range(50):
+        optimizer.zero_grad()
+        VoxelCrossEntropy()(network.reconstruct(batch), batch)["loss"].backward()
+        optimizer.step()
+    grid = network.eval().reconstruct(batch)
+    assert voxel_iou(grid.values, voxels, grid.threshold).min() > 0.75
+    assert voxel_iou(grid.values, voxels.flip(0), grid.threshold).max() < 0.1
+
+
+def test_settings_of_short_runs():
+    torch.manual_seed(0)
+    network = R2N2(occupied=0.03, inverted=True, **SMALL)
+    images = torch.rand(4, 3, 16, 16)
+    assert network(images).values.mean().item() == pytest.approx(0.03, abs=0.01)
+    plain, inverted = R2N2(**SMALL), R2N2(inverted=True, **SMALL)
+    inverted.load_state_dict(plain.state_dict())
+    assert torch.equal(inverted(images).values, plain(1 - images).values)
+
+
 def test_mistakes_are_named():
     for settings, message in (
         ({"views": 0}, "views is 0"),
@@ -194,6 +233,7 @@ def test_mistakes_are_named():
         ({"decoder_width": 0}, "decoder_width is 0"),
         ({"image_side": 4}, "image_side is 4"),
         ({"threshold": 1.0}, "threshold is 1.0"),
+        ({"occupied": 0.0}, "occupied is 0.0"),
     ):
         with pytest.raises(ReconlabError, match=message):
             R2N2(**settings)

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import trimesh
 
 from reconlab.batch import Batch
 from reconlab.metrics import (
     EMD,
+    LFD,
+    MVCNN,
     ChamferDistance,
     DPCChamfer,
     FScore,
@@ -27,7 +30,7 @@ from reconlab.metrics import (
     VoxelIoU,
     VoxelMSE,
 )
-from reconlab.shapes import PointCloud
+from reconlab.shapes import Mesh, PointCloud
 
 CATEGORIES = ["chair", "lamp", "chair", "boat", "lamp", "chair", "chair"]
 # Which of the seven samples each rank sees, as batches: uneven, one rank empty, interleaved.
@@ -42,6 +45,7 @@ def metrics() -> list[Metric]:
     made: list[Metric] = [ChamferDistance("dpc", 40), ChamferDistance("atlasnet", 40), FScore("what3d", 0.1, 40)]
     made += [NormalConsistency(40), VoxelIoU(resolution=4), DPCChamfer(), PointIoU(resolution=4)]
     made += [EMD(40), EMD(40, "auction"), Hausdorff(40), FScoreCurve([0.1, 0.3], 40), VoxelMSE(resolution=4)]
+    made += [LFD(), MVCNN()]
     for metric in made:
         metric.set_categories(["chair", "lamp"])
     return made
@@ -65,11 +69,24 @@ def samples(rows: list[int]) -> tuple[PointCloud, Batch]:
     return PointCloud(points[rows], normals[rows]), batch
 
 
+def mesh_samples(rows: list[int]) -> tuple[Mesh, Batch]:
+    """Boxes of seven sizes for boxes of others; one is not finite, one empty."""
+    box = trimesh.creation.box()
+    corners, faces = torch.tensor(box.vertices).float(), torch.tensor(box.faces)
+    sides = 0.2 + 0.5 * torch.rand(2, 7, 1, 3, generator=torch.Generator().manual_seed(1))
+    preds, truths = ([(corners * s, faces) for s in many] for many in sides)
+    preds[3] = (corners * torch.nan, faces)
+    preds[5] = (corners[:0], faces[:0])
+    batch = Batch(ids=[f"s{i}" for i in rows], categories=[CATEGORIES[i] for i in rows])
+    batch.mesh = Mesh.from_list([truths[i] for i in rows])
+    return Mesh.from_list([preds[i] for i in rows]), batch
+
+
 def measure(batches: list[list[int]]) -> dict[str, float]:
     result = {}
     for metric in metrics():
         for rows in batches:
-            metric.update(*samples(rows))
+            metric.update(*(mesh_samples if "mesh" in metric.needs else samples)(rows))
         result |= {key: value.item() for key, value in metric.compute().items()}
         # The sum over processes must not leak into the local state: a second compute says the same.
         metric._computed = None
@@ -102,6 +119,7 @@ def test_two_processes_are_exact(tmp_path: Path):
     assert expected["chamfer_dpc/n"] == 7
     assert expected["chamfer_dpc/n_failed"] == 2
     assert expected["voxel_iou/chair/n"] == 4
+    assert expected["lfd/n_failed"] == expected["mvcnn/n_failed"] == 2
     for rank in range(2):
         for result in json.loads((tmp_path / f"rank{rank}.json").read_text()):
             assert result == pytest.approx(expected, rel=1e-6, abs=1e-9)

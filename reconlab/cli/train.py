@@ -101,8 +101,9 @@ class ReconlabCLI(LightningCLI):
             load_checkpoint(Path(path))
             chosen = config.model.get("network")  # another module than Reconstruction need not have one
             network = chosen.get("init_args") if chosen else None
-            if network is not None and network.get("decoder_from"):
-                network.decoder_from = None  # the checkpoint holds the decoder; its source may be gone
+            for key in list(vars(network)) if network else ():
+                if key.endswith("_from"):
+                    setattr(network, key, None)  # the checkpoint holds those weights; their source may be gone
 
     def before_instantiate_classes(self) -> None:
         """Choose the run directory; share the cores among the processes of this machine."""

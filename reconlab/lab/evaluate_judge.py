@@ -132,7 +132,7 @@ class Judge:
                 row.unfit.append(name)
         except Exception as error:
             # A failed prediction is charged by the metric itself; what is raised is the truth's, or nobody's, fault.
-            if (why := self._cannot_run(name)) != "":
+            if (why := self.cannot_run(name)) != "":
                 row.skipped[name] = why
                 return False
             row.failed.append(name)
@@ -158,7 +158,7 @@ class Judge:
             return True
         return False
 
-    def _cannot_run(self, name: str) -> str:
+    def cannot_run(self, name: str) -> str:
         """Why a metric fails even on a cube against itself (a missing library, say), or ""."""
         if name not in self._runs:
             import trimesh

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from reconlab.datasets.synth import generate
 from reconlab.errors import ReconlabError
 from reconlab.lab.evaluate_files import Truth
+from reconlab.lab.evaluate_judge import Judge
 from reconlab.lab.evaluate_metrics import CLASSES, Plan, make_metrics
 from reconlab.report.drkfs_edits import EDITS, editable_chairs
 from reconlab.shapes import Mesh
@@ -160,9 +161,12 @@ def tables(count: int, root: Path | None, names: Sequence[str] | None = None) ->
     Args:
         count: See :func:`procedural_subjects` and :func:`real_subjects`.
         root: A built dataset with test lists, or None.
-        names: Of metrics; None takes all that apply to meshes.
+        names: Of metrics; None takes all that apply to meshes and whose libraries are installed.
     """
     chosen = [n for n in CLASSES if n not in LEFT_OUT] if names is None else list(names)
+    if names is None:
+        probe = Judge(Plan({name: (CLASSES[name], {}) for name in chosen}))
+        chosen = [name for name in chosen if probe.cannot_run(name) == ""]
     sets = {f"{count} procedural chairs": procedural_subjects(count)}
     if root is not None:
         real = real_subjects(root, count)

@@ -11,7 +11,7 @@ from reconlab.cli.__main__ import main
 from reconlab.cli.figure import FIGURES
 
 TRAINED = ("drwr-fig9", "drwr-fig11", "drwr-fig12", "drkfs-fig5", "drkfs-fig7")
-MEASURED = ("drkfs-fig2", "drkfs-fig6")  # tests/report/test_drkfs_figures.py
+MEASURED = ("drkfs-fig2", "drkfs-fig6", "metric-meaning")  # tests/report/
 QUICK = ("--points=30", "--steps=2")
 
 

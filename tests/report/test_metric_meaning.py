@@ -1,5 +1,7 @@
 """The chart of what each metric minds: costs by hand, ranks, the sets of shapes."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,13 @@ def test_real_subjects_come_from_the_test_lists(tmp_path):
     (tmp_path / "b" / "test.lst").write_text("s0\n")
     with pytest.raises(ReconlabError, match="two categories or more"):
         real_subjects(tmp_path, 2)
+
+
+def test_metrics_whose_libraries_are_missing_are_left_out(monkeypatch):
+    monkeypatch.setattr(metric_meaning, "CLASSES", {"cd": "ChamferDistance", "shape_google": "ShapeGoogle"})
+    monkeypatch.setattr(
+        metric_meaning, "procedural_subjects", lambda count: [Subject("box/0", box(0.5, 0.4, 0.3), {})]
+    )
+    monkeypatch.setattr(metric_meaning, "charge", lambda subjects, names: list(names))
+    monkeypatch.setitem(sys.modules, "robust_laplacian", None)
+    assert metric_meaning.tables(1, None) == {"1 procedural chairs": ["cd"]}

@@ -47,6 +47,33 @@ def voxel_iou(pred: Tensor, target: Tensor, threshold: float = 0.5) -> Tensor:
     return or_nan(iou, pred.isfinite().flatten(1).all(1) & target.isfinite().flatten(1).all(1))
 
 
+def compared_grids(shape: Shape, batch: Batch, resolution: int, who: str) -> tuple[list[int], Tensor, Tensor]:
+    """The rows of a batch that have a grid, and both sides' ``(rows, D, D, D)``; two empty tensors without rows.
+
+    Raises:
+        ReconlabError: The dataset's grids have another resolution.
+        ConversionError: This kind of shape has no grid.
+    """
+    target = batch.require("voxels", who)
+    if target.shape[1:] != (resolution,) * 3:
+        raise ReconlabError(
+            f"{who}: the dataset's grids are {tuple(target.shape[1:])}, the metric's resolution is "
+            f"{resolution}; set resolution to the dataset's."
+        )
+    ok = torch.ones(len(shape), dtype=torch.bool)
+    if not isinstance(shape, VoxelGrid | ImplicitField):  # theirs is told by the grid itself
+        ok = shape.valid().cpu()
+    rows: list[int] = torch.nonzero(ok).flatten().tolist()
+    if not rows:
+        return [], target[:0], target[:0]
+    try:
+        grids = [shape] if len(rows) == len(shape) else [shape[i] for i in rows]
+        pred = torch.cat([grid.voxels(resolution).values for grid in grids])
+    except ConversionError as error:
+        raise ConversionError(f"{who}: {error}") from error
+    return rows, pred, target[rows].to(pred.device)
+
+
 class VoxelIoU(Metric):
     """Mean IoU over samples, ``voxel_iou``, on filled grids over [-0.5, 0.5]³.
 
@@ -92,24 +119,9 @@ class VoxelIoU(Metric):
         self.threshold = threshold
 
     def _measure(self, shape: Shape, batch: Batch) -> tuple[list[int], dict[str, Tensor]]:
-        target = batch.require("voxels", "VoxelIoU")
-        if target.shape[1:] != (self.resolution,) * 3:
-            raise ReconlabError(
-                f"VoxelIoU: the dataset's grids are {tuple(target.shape[1:])}, the metric's resolution is "
-                f"{self.resolution}; set resolution to the dataset's."
-            )
-        ok = torch.ones(len(shape), dtype=torch.bool)
-        if not isinstance(shape, VoxelGrid | ImplicitField):  # theirs is told by the grid itself
-            ok = shape.valid().cpu()
-        rows: list[int] = torch.nonzero(ok).flatten().tolist()
+        rows, pred, target = compared_grids(shape, batch, self.resolution, "VoxelIoU")
         if not rows:
             return [], {}
-        everything = len(rows) == len(shape)
-        try:
-            grids = [shape] if everything else [shape[i] for i in rows]
-            pred = torch.cat([grid.voxels(self.resolution).values for grid in grids])
-        except ConversionError as error:
-            raise ConversionError(f"VoxelIoU: {error}") from error
-        iou = voxel_iou(pred, target[rows].to(pred.device), self.threshold)
+        iou = voxel_iou(pred, target, self.threshold)
         occupied = (pred >= self.threshold).flatten(1).any(1)
         return rows, {self.name: or_nan(iou, occupied)}

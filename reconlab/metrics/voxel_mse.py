@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from reconlab.batch import Batch
-from reconlab.errors import ConversionError, ReconlabError
+from reconlab.errors import ReconlabError
 from reconlab.metrics.base import Metric, or_nan
+from reconlab.metrics.iou import compared_grids
 from reconlab.metrics.protocol import Protocol
-from reconlab.shapes import ImplicitField, Shape, VoxelGrid
+from reconlab.shapes import Shape
 
 
 def voxel_mse(pred: Tensor, target: Tensor) -> Tensor:
@@ -27,6 +27,7 @@ def voxel_mse(pred: Tensor, target: Tensor) -> Tensor:
         ReconlabError: Shapes are not equal or not ``(B, D, D, D)``, or hold no cell.
 
     Example:
+        >>> import torch
         >>> pred, target = torch.full((1, 2, 2, 2), 0.5), torch.zeros(1, 2, 2, 2)
         >>> pred[0, 0] = 0  # four cells agree, four are half wrong
         >>> voxel_mse(pred, target)
@@ -52,6 +53,8 @@ class VoxelMSE(Metric):
         name: Key of the value.
 
     Example:
+        >>> import torch
+        >>> from reconlab.shapes import VoxelGrid
         >>> metric = VoxelMSE(resolution=2)
         >>> full, half = torch.ones(1, 2, 2, 2), torch.ones(1, 2, 2, 2)
         >>> half[:, 0] = 0
@@ -84,22 +87,8 @@ class VoxelMSE(Metric):
         self.resolution = resolution
 
     def _measure(self, shape: Shape, batch: Batch) -> tuple[list[int], dict[str, Tensor]]:
-        target = batch.require("voxels", "VoxelMSE")
-        if target.shape[1:] != (self.resolution,) * 3:
-            raise ReconlabError(
-                f"VoxelMSE: the dataset's grids are {tuple(target.shape[1:])}, the metric's resolution is "
-                f"{self.resolution}; set resolution to the dataset's."
-            )
-        ok = torch.ones(len(shape), dtype=torch.bool)
-        if not isinstance(shape, VoxelGrid | ImplicitField):  # theirs is told by the grid itself
-            ok = shape.valid().cpu()
-        rows: list[int] = torch.nonzero(ok).flatten().tolist()
+        rows, pred, target = compared_grids(shape, batch, self.resolution, "VoxelMSE")
         if not rows:
             return [], {}
-        grids = [shape] if len(rows) == len(shape) else [shape[i] for i in rows]
-        try:
-            pred = torch.cat([grid.voxels(self.resolution).values for grid in grids])
-        except ConversionError as error:
-            raise ConversionError(f"VoxelMSE: {error}") from error
-        value = voxel_mse(pred, target[rows].to(pred.device))
+        value = voxel_mse(pred, target)
         return rows, {self.name: or_nan(value, (pred >= 0.5).flatten(1).any(1))}

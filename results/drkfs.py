@@ -88,6 +88,8 @@ NETWORKS: dict[str, Plan] = {
         "ogn_original.yaml", 1e-3, 500, 600, 120, (0,), after=("--model.network.init_args.propagation=predicted",)
     ),
     "shape_generator": Plan("shape_generator_original.yaml", 3e-4, 1200, 480, 240, (0, 1)),
+    # The same network under NMR's gradient (the paper's "Original"); run with --column base, settled, original
+    "shape_generator_nmr": Plan("shape_generator_nmr.yaml", 3e-4, 1200, 480, 240, (0, 1)),
     "r2n2": Plan("r2n2_original.yaml", 3e-4, 300, 400, 80, (0,)),
     "pixel2mesh": Plan("pixel2mesh_original.yaml", 5e-4, 300, 500, 80, (0,)),
     # Its schedule of resolutions would begin anew with the columns

@@ -146,8 +146,8 @@ def cells() -> list[Cell]:
     made += [Cell("table1", "airplane", "dpc_time", seed, "dpc_dpc_32.yaml", point, 920) for seed in SEEDS]
     half = (f"{DRWR}sigma=0.5", f"{DRWR}beta=6.0", *calm)
     made += [Cell("table1", "chair", "sigma_half", seed, drwr, half) for seed in SEEDS]
-    # Table 1 at 64 and 128 pixels: one seed, fewer steps, a tenth of the rate for the last 15 % everywhere, and DRWR's
-    # weight by area, which needs no choice per category and number of points.
+    # Table 1 at 64 and 128 pixels: one seed, fewer steps, a tenth of the rate for the last 15 %, and DRWR's weight
+    # by area, which needs no choice per category and number of points.
     area, end = (f"{DRWR}area_scaled=true", f"{DRWR}beta=1.0"), ("--model.milestones=[0.85]", "--model.decay=0.1")
     finer: dict[str, tuple[str, int, tuple[str, ...]]] = {
         "drwr_64": ("dpc_drwr_64.yaml", 600, area),

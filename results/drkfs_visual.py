@@ -1,6 +1,6 @@
-"""LFD and MVCNN of every reconstruction that the cells of results/drkfs.py kept, without training anything again.
+"""LFD, MVCNN and Shape Google of every reconstruction that the cells of results/drkfs.py kept, without training anything again.
 
-    python results/drkfs_visual.py run [--metrics lfd,mvcnn]      # resumable, beside each cell: visual.json
+    python results/drkfs_visual.py run [--metrics lfd,mvcnn,shape_google]    # resumable, beside each cell: visual.json
     python results/drkfs_visual.py collect                        # -> results/drkfs_visual.json, and the tables
 
 Means are those of results/drkfs.py: over four categories, failed reconstructions at the protocol's worst value. The
@@ -96,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["run", "collect"])
     parser.add_argument("--metrics", default="lfd,mvcnn")
+    parser.add_argument("--column", action="append", default=[], help="every one if not given")
     parser.add_argument("--split", action="append", default=[], help="test if not given")
     given = parser.parse_args()
     if given.what == "collect":
@@ -105,11 +106,18 @@ def main() -> None:
     metrics = make_metrics(Plan({name: (CLASSES[name], {}) for name in names}))
     for split in given.split or ["test"]:
         for path in sorted(RUNS.glob(f"*/*/*/{split}.npz")):
+            if given.column and path.parts[-3] not in given.column:
+                continue
             place = path.parent / "visual.json"
             known = json.loads(place.read_text()) if place.exists() else {}
-            if set(names) <= set(known.get(split, {}).get("mean", {})):
+            have = known.get(split, {"mean": {}, "by_category": {}, "failed": 0})
+            missing = {n: m for n, m in metrics.items() if n not in have["mean"]}
+            if not missing:
                 continue
-            known[split] = judge(path.parent, metrics, split)
+            new = judge(path.parent, missing, split)
+            by = {c: have["by_category"].get(c, {}) | v for c, v in new["by_category"].items()}
+            failed = {"failed": max(have["failed"], new["failed"])}
+            known[split] = {**new, **failed, "mean": have["mean"] | new["mean"], "by_category": by}
             place.write_text(json.dumps(known, indent=1) + "\n")
             print(path.parent, known[split]["mean"], flush=True)
 

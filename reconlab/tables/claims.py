@@ -126,7 +126,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         match = _TOKEN.match(text, at)
         if match is None:
             raise ReconlabError(
-                f"{text!r} cannot be read at {text[at:].strip()[:20]!r}; write row.column, numbers, *, <, >, <=, >=, and."
+                f"{text!r} cannot be read at {text[at:].strip()[:20]!r}; write row.column, numbers, * < > <= >=, and."
             )
         kind = str(match.lastgroup)
         tokens.append((kind, match[kind]))

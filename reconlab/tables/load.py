@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ from reconlab.tables.schema import Column, Group, Row, Table, root_of
 from reconlab.tables.values import COST_VALUES, METRIC_VALUES, is_known
 
 PROFILES = ("smoke", "desk", "paper")
-_TOP = "title paper sweep measurements profiles groups columns rows claims values notes".split()
-_PAPER = "name table where data protocol".split()
-_COLUMN = "name label metric group factor direction digits protocol mean_of times note".split()
-_ROW = "name label config options paper quoted times note".split()
-_CLAIM = "text holds wins paper of ours note".split()
+_TOP = [f.name for f in fields(Table) if f.name not in ("name", "file")]
+_PAPER = ["name", "table", "where", "data", "protocol"]
+_COLUMN, _ROW, _CLAIM = ([f.name for f in fields(kind)] for kind in (Column, Row, Claim))
 _NAME = re.compile(r"\w+")
-_PROTOCOL = (
-    "name formula unit squared points alignment scale threshold factor higher_is_better worst_value source".split()
+PROTOCOL_FIELDS = (
+    *("name", "formula", "unit", "squared", "points", "alignment", "scale", "threshold"),
+    *("factor", "higher_is_better", "worst_value", "source"),
 )
+"""The fields of :class:`reconlab.metrics.Protocol`, which cannot be imported without torch (a test compares them)."""
 
 
 def read(file: Path, check_files: bool) -> Table:
@@ -98,7 +99,7 @@ def _columns(top: Entry, groups: dict[str, Group], values: tuple[str, ...]) -> t
         digits = entry.number("digits", 2)
         if digits != int(digits) or not 0 <= digits <= 6:
             entry.wrong("digits", f"is {digits:g}; expected a whole number from 0 to 6.")
-        protocol = Entry(entry.mapping("protocol"), top.file, entry.at("protocol"), _PROTOCOL).content
+        protocol = Entry(entry.mapping("protocol"), top.file, entry.at("protocol"), PROTOCOL_FIELDS).content
         found[name] = Column(
             name=name,
             label=entry.text("label", name),

@@ -131,7 +131,7 @@ def read_yaml(file: Path) -> Any:
         ReconlabError: It is missing, unreadable or no YAML, or it has a key twice.
     """
     try:
-        return yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506: a SafeLoader
+        return yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError:
         raise ReconlabError(f"{file} does not exist.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -147,7 +147,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique(loader: _UniqueKeys, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if isinstance(key, str | int | float | bool):
             if key in seen:
                 raise yaml.constructor.ConstructorError(

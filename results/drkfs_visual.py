@@ -1,6 +1,6 @@
-"""LFD, MVCNN and Shape Google of every reconstruction that the cells of results/drkfs.py kept, without training anything again.
+"""LFD, MVCNN, Shape Google of every reconstruction that the cells of results/drkfs.py kept, without training again.
 
-    python results/drkfs_visual.py run [--metrics lfd,mvcnn,shape_google]    # resumable, beside each cell: visual.json
+    python results/drkfs_visual.py run [--metrics lfd,shape_google]  # resumable, beside each cell: visual.json
     python results/drkfs_visual.py collect                        # -> results/drkfs_visual.json, and the tables
 
 Means are those of results/drkfs.py: over four categories, failed reconstructions at the protocol's worst value. The

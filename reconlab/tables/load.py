@@ -37,8 +37,8 @@ def read(file: Path, check_files: bool) -> Table:
     rows = _rows(top, columns)
     sweep = top.text("sweep") if "sweep" in top else None
     for i, row in enumerate(rows):
-        if sweep and not row.config and not row.quoted:
-            top.wrong(f"rows[{i}]", f"({row.name}) has neither config nor quoted; the sweep has to know what to run.")
+        if not (row.config or row.quoted or row.note):
+            top.wrong(f"rows[{i}]", f"({row.name}) has neither config nor quoted; without both, note says why.")
     table = Table(
         name=file.stem,
         file=file,

@@ -1,4 +1,4 @@
-"""``reconlab list``: networks, losses and metrics by reading the source, without importing it."""
+"""``reconlab list``: networks, losses and metrics by reading the source, without importing it; the papers' tables."""
 
 from __future__ import annotations
 
@@ -37,11 +37,27 @@ def _abstract(node: ast.ClassDef) -> bool:
     return any(isinstance(d, ast.Name) and d.id == "abstractmethod" for m in methods for d in m.decorator_list)
 
 
+def tables() -> dict[str, str]:
+    """Titles of the papers' tables by name; for a file with a mistake, what is wrong with it."""
+    from reconlab.errors import ReconlabError
+    from reconlab.tables.schema import load_table, names
+
+    found = {}
+    for name in names():
+        try:
+            found[name] = load_table(name, check_files=False).title
+        except ReconlabError as error:
+            found[name] = f"(not usable: {error})"
+    return found
+
+
 def main(argv: Sequence[str]) -> int:
-    """Print the names of a room."""
-    parser = argparse.ArgumentParser("reconlab list", description="Name what a config may use as class_path.")
-    parser.add_argument("what", choices=sorted(ROOMS))
+    """Print the names of a room, or of the papers' tables."""
+    parser = argparse.ArgumentParser(
+        "reconlab list", description="Name what a config may use as class_path, and what reconlab table prints."
+    )
+    parser.add_argument("what", choices=sorted([*ROOMS, "tables"]))
     what = parser.parse_args(argv).what
-    for name, sentence in subclasses(what).items():
+    for name, sentence in (tables() if what == "tables" else subclasses(what)).items():
         print(f"{name:<22}{sentence}")
     return 0

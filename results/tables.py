@@ -84,8 +84,8 @@ def drwr() -> None:
     cells += [r for r in records("drwr_32", "table4", "area_scaled", True) if r["group"] == "airplane"]
     note = (
         "Cells of results/drwr.py on data/real (results/drwr.md): airplanes, cars, chairs of unseen families; 2000 "
-        "points 800 steps, 8000 points 600 (DPC-V 400), 16 000 points and EPCG 400; DRWR's weight by area. The pixels "
-        "of a row are its silhouettes'; images are 128², CAP's and DRC's 64². EPCG is given depth maps."
+        "points 800 steps, 8000 points 600 (DPC-V 400), 16 000 points and EPCG 400; DRWR's weight by area. The "
+        "pixels of a row are its silhouettes'; images are 128², CAP's and DRC's 64². EPCG is given depth maps."
     )
     write("drwr_table1", note, cells)
     cells = [r for row in DRWR_TABLE4 for r in records(row, "table4", row, False)]
@@ -155,8 +155,8 @@ def drkfs() -> None:
     cells += [record(c, "shape_generator_nmr") for c in nmr]
     note = (
         "Cells of results/drkfs.py on data/real (results/drkfs.md): 57 test shapes of unseen families. Each network "
-        "is trained by its own loss to the end of its schedule; 'original' goes on with it, 'drkfs' with DR-KFS alone "
-        "(with the geometric regularisers for deformed spheres), for equally many steps at a tenth of the rate. DR-KFS "
+        "is trained by its own loss to the end of its schedule; 'original' goes on with it, 'drkfs' with DR-KFS "
+        "alone (with the geometric regularisers for deformed spheres), for equally many steps at a tenth of the rate. DR-KFS "
         "as a metric: five of the 25 views. LFD, MVCNN and Shape Google: of the stored reconstructions "
         "(results/drkfs_visual.py)."
     )

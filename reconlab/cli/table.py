@@ -20,10 +20,10 @@ def parser() -> argparse.ArgumentParser:
     """The command's options."""
     parser = _Parser(
         "reconlab table",
-        description="Print a table of a paper: what was measured beside what the paper prints, and whether its claims "
-        "hold. Without --from it reads results/tables/NAME.json beside configs/.",
-        epilog="reconlab list tables names the tables; docs/tables.md says what the marks mean. Exit status: 0 whether "
-        "claims hold or not; 2 for a mistake in the command or a file.",
+        description="Print a table of a paper: what was measured beside what the paper prints, and whether its "
+        "claims hold. Without --from it reads results/tables/NAME.json beside configs/.",
+        epilog="reconlab list tables names the tables; docs/tables.md says what the marks mean. Exit status: 0 "
+        "whether claims hold or not; 2 for a mistake in the command or a file.",
     )
     add = parser.add_argument
     add("name", metavar="NAME", help="a table of configs/tables, or a table file")
@@ -33,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SOURCE",
-        help="a sweep's folder, a stored JSON file, or ROW=RUN for a run directory; may be repeated, the last one counts "
-        "where two measured the same",
+        help="a sweep's folder, a stored JSON file, or ROW=RUN for a run directory; may be repeated, the last "
+        "one counts where two measured the same",
     )
     add("--profile", help="show cells of this profile alone (smoke, desk, paper)")
     add("--format", dest="form", default="text", choices=("text", "md", "html", "latex", "json"))
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--paper-only",
         "--paper_only",
         action="store_true",
-        help="the paper's numbers alone: do its claims hold in them?",
+        help="judge the claims in the paper's own numbers",
     )
     add("--out", metavar="FILE", help="write there instead of to the standard output")
     add("--collect", metavar="FILE", help="store the cells that were read in such a JSON file, too")

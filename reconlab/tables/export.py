@@ -8,7 +8,7 @@ from typing import Any
 
 from reconlab.tables.judge import Verdict
 from reconlab.tables.measure import Measurement
-from reconlab.tables.page import Page
+from reconlab.tables.page import Page, source_names
 from reconlab.tables.protocols import protocols_seen
 from reconlab.tables.schema import Table
 from reconlab.tables.sources import Cells
@@ -59,7 +59,7 @@ def to_json(page: Page, measurement: Measurement) -> str:
             for here, there in zip(page.verdicts, page.paper_verdicts, strict=True)
         ],
         "cells": measurement.counts,
-        "sources": measurement.sources,
+        "sources": source_names(measurement),
         "remarks": page.remarks,
     }
     return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -107,10 +107,8 @@ def _judge(claim: Claim, table: Table, lookup: Lookup, paper: bool) -> Verdict:
         if not paper:
             remarks += _spread(left, right, comparison)
     verdict = FAILS if False in results else NOT_RUN if None in results else HOLDS
-    if missing and not (paper and len(missing) == 2 * len(claim.holds)):
-        remarks.insert(
-            0, f"{'the paper has' if paper else 'there is'} no number of {', '.join(dict.fromkeys(missing))}"
-        )
+    if missing:
+        remarks.insert(0, f"no number of {', '.join(dict.fromkeys(missing))}")
     return Verdict(claim, verdict, "; ".join(parts), list(dict.fromkeys(remarks)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconlab.tables.page import Line, Page
+from reconlab.tables.page import Line, Page, in_order
 from reconlab.tables.verdicts import claim_columns, claim_lines
 
 
@@ -43,7 +43,7 @@ def _tex_line(line: Line) -> list[str]:
 
 
 def _tex_marks(marks: list[str]) -> str:
-    return f"\\textsuperscript{{{','.join(marks)}}}" if marks else ""
+    return f"\\textsuperscript{{{','.join(in_order(marks))}}}" if marks else ""
 
 
 _TEX = {
@@ -51,7 +51,8 @@ _TEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$",
     "≥": r"$\geq$", "≤": r"$\leq$", "ω": r"$\omega$", "δ": r"$\delta$", "β": r"$\beta$", "σ": r"$\sigma$",
-    "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "…": r"\dots{}", "–": "--",
+    "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}", "…": r"\dots{}",
+    "–": "--",
     "·": r"$\cdot$", "∩": r"$\cap$", "∪": r"$\cup$", "°": r"$^\circ$", "½": r"$\frac12$", "|": r"\textbar{}",
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 
-from reconlab.tables.page import Page, Square
+from reconlab.tables.page import Page, Square, in_order
 from reconlab.tables.verdicts import claim_columns, claim_lines
 
 _STYLE = """
@@ -49,7 +49,7 @@ def md(text: str) -> str:
 
 
 def _md_marks(marks: list[str]) -> str:
-    return f"<sup>{','.join(marks)}</sup>" if marks else ""
+    return f"<sup>{','.join(in_order(marks))}</sup>" if marks else ""
 
 
 def _md_square(square: Square) -> str:
@@ -93,7 +93,7 @@ def html_page(page: Page) -> str:
 
 
 def _html_marks(marks: list[str]) -> str:
-    return f"<sup>{html.escape(','.join(marks))}</sup>" if marks else ""
+    return f"<sup>{html.escape(','.join(in_order(marks)))}</sup>" if marks else ""
 
 
 def _html_square(square: Square) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from reconlab.tables.cells import Cell
@@ -107,6 +108,11 @@ def letter(number: int) -> str:
     return name
 
 
+def in_order(marks: list[str]) -> list[str]:
+    """Marks as they are printed beside a number."""
+    return sorted(set(marks), key=lambda mark: (len(mark), mark))
+
+
 def number(value: float, digits: int, sign: bool = False) -> str:
     """A number with its decimals, a true minus, and a sign if asked for.
 
@@ -138,12 +144,19 @@ def page(measurement: Measurement, notes: list[str], paper_only: bool = False) -
     footnotes = _Footnotes()
     shown = [column for column in table.columns if _has_numbers(column, table, measurement, paper_only)]
     hidden = [column.name for column in table.columns if column not in shown]
-    column_marks = [[footnotes.mark(column.note)] if column.note else [] for column in shown]
+    common = {} if paper_only else {column.name: _common(column, measurement) for column in shown}
+    column_marks = [
+        [footnotes.mark(text) for text in ([column.note] if column.note else []) + common.get(column.name, [])]
+        for column in shown
+    ]
     lines = []
     for row in table.rows:
         marks = [footnotes.mark(f"not measured: {row.quoted}")] if row.quoted else []
         marks += [footnotes.mark(row.note)] if row.note else []
-        squares = [_square(row, column, measurement, footnotes, paper_only) for column in shown]
+        squares = [
+            _square(row, column, measurement, footnotes, None if paper_only else common[column.name])
+            for column in shown
+        ]
         if any(s.measured or s.paper for s in squares) or row.config or row.quoted:
             lines.append(Line(row.label, marks, squares, bool(row.quoted)))
     in_paper = judge_paper(table)
@@ -179,18 +192,29 @@ def _header(column: Column) -> str:
     return column.label + {"lower": " ↓", "higher": " ↑", "none": ""}[column.direction]
 
 
-def _square(row: Row, column: Column, measurement: Measurement, footnotes: _Footnotes, paper_only: bool) -> Square:
+def _common(column: Column, measurement: Measurement) -> list[str]:
+    """What must be said of every measured number of a column, which its header says once."""
+    found = [m.remarks for (_, name), m in measurement.numbers.items() if name == column.name]
+    if len(found) < 2:
+        return []
+    return [remark for remark in found[0] if all(remark in other for other in found)]
+
+
+def _square(
+    row: Row, column: Column, measurement: Measurement, footnotes: _Footnotes, common: list[str] | None
+) -> Square:
+    """``common`` are the remarks of the header; None: the paper's numbers alone."""
     printed = row.paper.get(column.name)
     square = Square()
     if printed is not None:
         square.paper = printed if isinstance(printed, str) else number(printed, column.digits)
-    measured = None if paper_only else measurement.get(row.name, column.name)
-    if measured is None:
+    measured = None if common is None else measurement.get(row.name, column.name)
+    if measured is None or common is None:
         return square
     square.measured = measured_text(measured, column.digits)
     square.best = measured.mean == measurement.best(column)
-    square.marks = [footnotes.mark(remark) for remark in measured.remarks]
-    if isinstance(printed, float):
+    square.marks = [footnotes.mark(remark) for remark in measured.remarks if remark not in common]
+    if isinstance(printed, float) and column.direction != "none":
         square.difference = number(measured.mean - printed, column.digits, sign=True)
     return square
 
@@ -201,7 +225,7 @@ def _remarks(measurement: Measurement) -> list[str]:
     if not measurement.sources:
         stored = ", ".join(f"results/tables/{name}.json" for name in measurement.table.measurements)
         return [f"Nothing is measured: there is no {stored}; run the sweep, or name one with --from."]
-    said = [f"Measured: mean ± sample standard deviation (seeds); read from {', '.join(measurement.sources)}."]
+    said = [f"Measured: mean ± sample standard deviation (seeds); read from {', '.join(source_names(measurement))}."]
     count = ", ".join(f"{counts.get(k, 0)} {k}" for k in ("done", "failed", "running", "missing"))
     said.append(f"Cells: {count}.")
     used = measurement.used
@@ -210,6 +234,16 @@ def _remarks(measurement: Measurement) -> list[str]:
         said.append(f"Commits: {_listed(_commit(cell) for cell in used)}.")
         said.append(f"Machines: {_listed(_machine(cell) for cell in used)}.")
     return said + measurement.problems
+
+
+def source_names(measurement: Measurement) -> list[str]:
+    """The files and folders, from the folder of ``configs`` where they lie in it: no machine's paths in results."""
+    root = measurement.table.root
+    found = [Path(source).absolute() for source in measurement.sources]
+    shown = [
+        p.relative_to(root) if p.is_relative_to(root) else s for p, s in zip(found, measurement.sources, strict=True)
+    ]
+    return [str(path) for path in shown]
 
 
 def _steps(measurement: Measurement) -> str:

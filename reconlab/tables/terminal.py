@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from reconlab.tables.page import Page, Square
+from reconlab.tables.page import Page, Square, in_order
 from reconlab.tables.verdicts import claim_columns, claim_lines
 
 
@@ -55,7 +55,7 @@ def text(page: Page, width: int | None = None, styled: bool = False) -> str:
 
 
 def _text_marks(marks: list[str]) -> str:
-    return f" [{','.join(marks)}]" if marks else ""
+    return f" [{','.join(in_order(marks))}]" if marks else ""
 
 
 def _text_square(square: Square, styled: bool) -> Any:

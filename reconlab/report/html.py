@@ -19,7 +19,7 @@ from typing import Any
 from reconlab import __version__
 from reconlab.errors import ReconlabError
 from reconlab.report import html_curves, html_tables
-from reconlab.report.html_runs import Run, Value, differences
+from reconlab.report.html_runs import Run, Value, differences, find_training
 from reconlab.report.html_samples import Shown, collect
 from reconlab.report.html_sweeps import Cell, Sweep
 
@@ -78,6 +78,8 @@ def make_report(
     if not every and not sweeps:
         raise ReconlabError("There is nothing to report: name a run directory or a sweep's folder.")
     rename(every)
+    for run in every:
+        find_training(run, every)
     if not any(run.metrics or run.history or run.samples or run.info for run in every) and not sweeps:
         raise ReconlabError(
             f"{every[0].path} has nothing to show: no run.json, no metrics.csv and no predictions; "
@@ -119,9 +121,10 @@ def _context(report: Report, charts: list[dict[str, Any]]) -> dict[str, Any]:
     shown = report.shown
     sections = [(f"sweep-{i + 1}", f"Sweep {s.name}") for i, s in enumerate(report.sweeps)]
     sections += [("side", "Side by side")] if len(rows) > 1 else []
-    sections += [("runs", "Runs" if len(report.runs) > 1 else "Run")]
+    sections += [("runs", "Run")] if len(report.runs) == 1 else []
     sections += [("curves", "Curves")] if charts else []
     sections += [("samples", "Samples")]
+    sections += [("runs", "Runs")] if len(report.runs) > 1 else []
     plotly = importlib.import_module("plotly.offline").get_plotlyjs() if charts else ""
     return {
         "title": report.title,
@@ -152,9 +155,9 @@ def _context(report: Report, charts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _data(report: Report, charts: list[dict[str, Any]]) -> dict[str, Any]:
-    shown = report.shown
+    shown, style = report.shown, html_curves.styles(report.runs)
     return {
-        "runs": [{"name": run.name} for run in shown.runs],
+        "runs": [{"name": run.name, "color": style[id(run)][0]} for run in shown.runs],
         "metrics": [
             {"name": v.name, "header": v.header, "factor": v.factor, "higher": v.higher, "counts": v.counts}
             for v in shown.metrics
@@ -198,22 +201,21 @@ def _run(run: Run, alone: bool) -> dict[str, Any]:
         "stage": info.get("stage"),
         "network": _class_of(run, "network"),
         "loss": _class_of(run, "loss"),
-        "commit": info.get("commit"),
+        "commit": _commit(info.get("commit")),
         "machine": _machine(info.get("machine")),
         "seed": run.seed,
         "time": info.get("time"),
         "steps": info.get("steps"),
         "wall time": duration(wall) if isinstance(wall, int | float) else None,
-        "checkpoint": run.checkpoint,
-        "folder": str(run.path),
     }
+    lines = {"command": info.get("command"), "checkpoint": run.checkpoint, "trained in": run.trained}
     measured = [v for v in run.values.values() if v.protocol]
     split = {"test": "Test", "val": "Validation"}.get(run.split or "", "")
     return {
         "name": run.name,
         "status": str(info.get("status", "status unknown")),
         "facts": [(k, str(v)) for k, v in facts.items() if v is not None and v != ""],
-        "command": info.get("command"),
+        "lines": [(k, str(v)) for k, v in {**lines, "folder": run.path}.items() if v],
         "notes": run.notes,
         "table": table,
         "caption": f"{split} metrics of {run.name}, each times its factor",
@@ -225,6 +227,14 @@ def _run(run: Run, alone: bool) -> dict[str, Any]:
         "picture": None if picture is None else base64.b64encode(picture.read_bytes()).decode("ascii"),
         "picture_name": "" if picture is None else picture.name,
     }
+
+
+def _commit(commit: Any) -> str | None:
+    """Its first twelve digits and whether the checkout was edited; run.json has it whole."""
+    if not commit:
+        return None
+    digest, plus, changes = str(commit).partition("+")
+    return digest[:12] + plus + changes
 
 
 def _class_of(run: Run, part: str) -> str | None:

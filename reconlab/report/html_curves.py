@@ -11,6 +11,8 @@ from reconlab.report.html_tables import grouped
 
 POINTS = 40_000
 """Points of all lines together, at most about."""
+COLORS = 8
+"""Colours that the page has."""
 LEAST = 100
 """Points that a line keeps however many lines there are."""
 
@@ -46,7 +48,7 @@ def _overall(column: str, runs: Sequence[Run]) -> bool:
 def _chart(title: str, columns: Sequence[str], runs: Sequence[Run], keep: int, value: Value | None) -> dict[str, Any]:
     lines, means = [], 1
     factor = 1.0 if value is None else value.factor
-    group = {id(run): (g, s) for g, same in enumerate(grouped(runs)) for s, run in enumerate(same)}
+    style = styles(runs)
     for index, run in enumerate(runs):
         for c, column in enumerate(columns):
             points = run.history.get(column)
@@ -54,12 +56,19 @@ def _chart(title: str, columns: Sequence[str], runs: Sequence[Run], keep: int, v
                 continue
             x, y, per = thin(points, keep)
             means = max(means, per)
-            color, dash = (c, 0) if len(columns) > 1 else group[id(run)]
+            color, dash = (c, 0) if len(columns) > 1 else style[id(run)]
             name = column.removeprefix("train/") if len(columns) > 1 else run.name
             line = {"name": name, "run": index, "color": color, "dash": dash, "x": x}
             lines.append(line | {"y": [float(f"{v * factor:.6g}") for v in y]})
     key = hashlib.sha256(title.encode()).hexdigest()[:10]
     return {"id": f"chart-{key}", "title": title, "log": value is None, "means": means, "lines": lines}
+
+
+def styles(runs: Sequence[Run]) -> dict[int, tuple[int, int]]:
+    """Colour and dash of each run, by ``id(run)``: a colour each, or one per experiment where there are many runs."""
+    if len(runs) <= COLORS:
+        return {id(run): (index, 0) for index, run in enumerate(runs)}
+    return {id(run): (g, s) for g, same in enumerate(grouped(runs)) for s, run in enumerate(same)}
 
 
 def thin(points: Sequence[tuple[int, float]], keep: int) -> tuple[list[int], list[float], int]:

@@ -81,6 +81,7 @@ class Run:
         samples: Of the test.
         notes: What is missing or damaged, one sentence each.
         cell: The record of the sweep's cell that it belongs to.
+        trained: The run directory of the training whose checkpoint was tested, if its curves are shown here.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class Run:
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cell: dict[str, Any] | None = None
+    trained: Path | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -202,6 +204,21 @@ def read_history(path: Path, notes: list[str]) -> dict[str, list[tuple[int, floa
     if bad:
         notes.append(f"metrics.csv has {bad} damaged line{'s' if bad > 1 else ''}, which the curves leave out.")
     return {k: v for k, v in curves.items() if k.split("/")[-1] not in ("n", "n_failed")}
+
+
+def find_training(run: Run, others: Sequence[Run]) -> None:
+    """Give a test the curves of the training whose checkpoint it read, unless that run is in the report itself."""
+    if run.checkpoint is None or any(c.startswith("train/") for c in run.history):
+        return
+    folder = Path(run.checkpoint).parent.parent
+    for base in (Path(), *run.path.absolute().parents):
+        place = base / folder
+        if not (place / "metrics.csv").is_file():
+            continue
+        if place.resolve() not in {other.path.resolve() for other in others}:
+            run.history = read_history(place / "metrics.csv", run.notes)
+            run.trained = place
+        return
 
 
 def _read_samples(folder: Path, notes: list[str]) -> list[Sample]:

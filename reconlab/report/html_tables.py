@@ -146,7 +146,8 @@ def compared(runs: Sequence[Run]) -> tuple[list[Value], list[Row]]:
         for row, own, mean in zip(rows, numbers, means, strict=True):
             text = shown(mean, value)
             if len(own) > 1:
-                text += f" ± {shown(statistics.stdev(own), value)}"
+                decimals = len(text.partition(".")[2]) if "e" not in text else 2
+                text += f" ± {statistics.stdev(own) * value.factor:.{decimals}f}"
             row.cells.append((text, len(own), mean is not None and mean == best))
     return list(values.values()), rows
 

@@ -62,7 +62,7 @@ window.Page = (() => {
       xaxis: { ...axis, title: { text: "step", standoff: 4 } }, yaxis: { ...axis, type: logs.has(chart.id) ? "log" : "linear" },
     };
     const box = document.getElementById(chart.id);
-    Plotly.react(box, lines, layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["lasso2d", "select2d"] });
+    Plotly.react(box, lines, layout, { displayModeBar: false, responsive: true });
     plotted.set(chart.id, chart);
   }
   if (window.Plotly && data.charts.length) {

@@ -5,6 +5,7 @@ window.Samples = (() => {
   const { runs, metrics, samples } = data;
   const list = document.getElementById("list"), bar = document.getElementById("bar");
   if (!list || !samples.length) return null;
+  const measured = runs.map((_, r) => new Set(metrics.map((m) => m.name).filter((n) => samples.some((s) => s.runs[r] && s.runs[r].values[n] != null))));
   const letter = (i) => String.fromCharCode(65 + i);
   const named = (i) => (runs.length > 1 ? `${letter(i)}: ${runs[i].name}` : runs[i].name);
   const title = (s) => [s.category, s.id].filter(Boolean).join(" / ") + (s.view === null ? "" : ` · view ${s.view}`);
@@ -77,13 +78,14 @@ window.Samples = (() => {
     return element("figcaption", { title: text }, swatch, element("b", { text }));
   }
   function column(sample, r) {
-    const slot = sample.runs[r], paint = () => color(r), label = runs.length > 1 ? named(r) : "prediction";
+    const slot = sample.runs[r], paint = () => color(runs[r].color), label = runs.length > 1 ? named(r) : "prediction";
     const parts = [heading(paint, label)];
     if (!slot) return element("figure", {}, ...parts, note("not among this run's samples"));
     if (slot.shape) parts.push(viewer(sample, slot.shape, paint, `${label} of ${title(sample)}`), simplified(slot.shape));
     else parts.push(note(slot.note || (sample.has3d ? "no shape" : "numbers only (see --samples)"), slot.failed.length || (slot.note && sample.has3d)));
     const values = element("dl", { class: "values" });
     metrics.forEach((m, i) => {
+      if (i !== state.metric && !measured[r].has(m.name)) return;
       const bad = slot.failed.includes(m.counts || m.name), mark = (i === state.metric ? "chosen" : "") + (bad ? " failed" : "");
       values.append(element("dt", { class: mark, text: m.header, title: m.header }), element("dd", { class: mark, text: shown(slot.values[m.name], m) + (bad ? " failed" : "") }));
     });
@@ -121,7 +123,8 @@ window.Samples = (() => {
     state.page = Math.max(0, Math.min(pages - 1, state.page));
     list.querySelectorAll("canvas").forEach((canvas) => window.Viewer.release(canvas));
     const first = state.page * state.per, part = rows.slice(first, first + state.per);
-    const wide = state.per === 1 ? "min(46vw, 420px)" : runs.length > 3 ? "165px" : "210px";
+    const columns = runs.length + 2, fits = Math.max(165, Math.min(320, 1180 / columns - 14));
+    const wide = `${Math.floor(state.per === 1 ? Math.max(340, fits) : fits)}px`;
     list.style.setProperty("--tile", window.innerWidth > 560 ? wide : "");
     list.replaceChildren(...part.map((s, i) => card(s, first + i + 1)));
     const m = metrics[state.metric], end = first + part.length;

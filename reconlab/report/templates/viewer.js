@@ -82,7 +82,7 @@ window.Viewer = (() => {
     return [f, 0, 0, 0, 0, f, 0, 0, 0, 0, (far + near) / (near - far), -1, 0, 0, (2 * far * near) / (near - far), 0];
   }
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
-  const dotSize = (shape, side) => side * Math.min(0.05, Math.max(0.012, 0.9 / Math.sqrt(shape.shown)));
+  const dotSize = (shape, side) => side * Math.min(0.05, Math.max(0.01, 0.75 / Math.sqrt(shape.shown)));
 
   function draw(canvas) {
     const it = viewers.get(canvas), side = Math.round(canvas.clientWidth * Math.min(2, window.devicePixelRatio || 1));
@@ -91,7 +91,7 @@ window.Viewer = (() => {
     const flat = canvas.getContext("2d"), camera = it.camera();
     flat.clearRect(0, 0, side, side);
     if (!start() || !programs) { if (!gl) points(flat, it, camera, side); return; }
-    if (surface.width < side) surface.width = surface.height = side;
+    if (surface.width < side || surface.height < side) surface.width = surface.height = side;
     const kept = upload(it.shape), p = programs;
     gl.viewport(0, 0, side, side);
     gl.enable(gl.SCISSOR_TEST); gl.scissor(0, 0, side, side);

@@ -59,6 +59,7 @@ DRWR_TABLE1 = {  # row of the table: (experiment, row of results/drwr.py)
     **{row: ("table1_finer", row) for row in ("dpcv_64", "dpc_64", "drwr_64", "epcg_128", "dpc_128", "drwr_128")},
 }
 DRWR_TABLE4 = ("full", "l1", "l2", "pixel_l2", "no_omega", "no_delta", "views2", "views3")
+DRWR_TABLE4 += ("no_omega_equal", "no_delta_equal", "area_scaled", "sigma_half")
 
 
 def drwr() -> None:

@@ -63,9 +63,7 @@ def cell_of(record: Any, where: str, source: str, profile: Any) -> Cell | str:
         return f"{where}: 'values' holds no numbers, but the state is {state}."
     for key in ("seed", "n", "n_failed", "steps"):
         value = record.get(key)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int | float) or value != int(value)
-        ):
+        if value is not None and not _whole(value):
             return f"{where}: {key!r} is {value!r}; expected a whole number."
     whole = {k: None if record.get(k) is None else int(record[k]) for k in ("seed", "n", "n_failed", "steps")}
     texts = {k: None if record.get(k) is None else str(record[k]) for k in ("group", "reason")}

@@ -115,8 +115,8 @@ def read_sweep(folder: Path) -> Cells:
     sweep = _json(folder / "sweep.json")
     if isinstance(sweep, str):
         found.problems.append(f"{sweep} The cells that are there are shown.")
-        sweep = {}
-    listed = sweep.get("cells") if isinstance(sweep, dict) else None
+    sweep = sweep if isinstance(sweep, dict) else {}
+    listed = sweep.get("cells")
     names = [str(name) for name in listed] if isinstance(listed, list) else []
     base = folder / "cells"
     there = sorted(p.name for p in base.iterdir() if p.is_dir()) if base.is_dir() else []

@@ -57,7 +57,8 @@ def record():
         return {
             "cell": f"{row}-seed{seed}", "row": row, "group": None, "seed": seed, "state": "done", "profile": "desk",
             "steps": 800, "values": values, "n": 10, "n_failed": 0, "protocols": protocols, "reason": None,
-            "commit": "0123456789abcdef+changes", "machine": {"processor": "P", "cores": 2, "accelerator": None}, **more,
+            "commit": "0123456789abcdef+changes", "machine": {"processor": "P", "cores": 2},
+            **more,
         }  # fmt: skip
 
     return make

@@ -8,11 +8,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reconlab.errors import ReconlabError
+from reconlab.lab.bases import read_config
 from reconlab.lab.run_directory import new_run_directory, write_atomic
 
 RUN_DIRECTORY = "RECONLAB_RUN_DIRECTORY"  # inherited by the processes that Lightning's DDP starts
@@ -75,16 +75,7 @@ def check_yaml(argv: Sequence[str]) -> list[str]:
         elif argument.startswith("--config="):
             files.append(argument.split("=", 1)[1])
     for file in files:
-        try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ReconlabError(f"The config {file} cannot be read: {error.strerror}.") from error
-        except UnicodeDecodeError as error:
-            raise ReconlabError(f"The config {file} is not UTF-8 text.") from error
-        except yaml.YAMLError as error:
-            raise ReconlabError(f"The config {file} is not valid YAML: {' '.join(str(error).split())}.") from error
-        if not isinstance(content, dict):
-            raise ReconlabError(f"The config {file} is not a mapping of keys to values.")
+        read_config(file)
     return files
 
 

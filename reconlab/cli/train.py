@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ import jsonargparse
 import pytorch_lightning as pl
 import torch
 import yaml
+from jsonargparse.typing import PositiveInt
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
@@ -27,7 +29,9 @@ from reconlab.cli.launch import LAUNCH_VARIABLES, RUN_DIRECTORY, as_sentence, ch
 from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.lab import Reconstruction
+from reconlab.lab.bases import expand_configs
 from reconlab.lab.callbacks import Gallery, MetricsTable, PlainProgress, SaveInterrupted, SavePredictions
+from reconlab.lab.checkpoints import SaveProgress, TrainClock
 from reconlab.lab.run_directory import command_line, provenance, write_atomic, write_run_json
 from reconlab.networks.checkpoint import load_checkpoint
 from reconlab.threads import num_threads
@@ -59,6 +63,7 @@ class ReconlabCLI(LightningCLI):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.run_directory = Path()
+        self.trained_values: dict[str, float] = {}
         super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -91,6 +96,20 @@ class ReconlabCLI(LightningCLI):
         parser.add_argument("--scale.points", type=int, default=2500, help="Points that point losses compare.")
         parser.add_argument("--scale.silhouette_size", type=int, default=64, help="Side of DRWR's silhouettes.")
         parser.add_argument("--save_meshes", type=bool, default=True, help="test: write every predicted mesh.")
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=False,
+            help="fit: judge on the test set at the end, in the same run directory.",
+        )
+        parser.add_argument(
+            "--save_every",
+            type=PositiveInt | None,
+            default=None,
+            help="fit: steps between two states of last.ckpt (null: a twentieth of the run).",
+        )
+        # Read before parsing (reconlab.lab.bases) and known here for the parser's sake alone
+        parser.add_argument("--base", type=str | list[str] | None, default=None, help=argparse.SUPPRESS)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would take the checkpoint's hyper-parameters over the config's. Here the config decides, and
@@ -108,6 +127,9 @@ class ReconlabCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run directory; share the cores among the processes of this machine."""
         config = self.config[self.subcommand]
+        config.pop("base", None)  # its files are part of this config now
+        if config.data.get("seed") is None:
+            config.data["seed"] = config.seed_everything  # one seed is enough for most; a sweep has one axis of them
         self.run_directory = choose_run_directory(config.out, config.name)
         os.environ[RUN_DIRECTORY] = str(self.run_directory)
         devices = config.trainer.get("devices")
@@ -133,9 +155,15 @@ class ReconlabCLI(LightningCLI):
             extra.append(Gallery(directory))
             if config.enable_checkpointing is not False:
                 folder = directory / "checkpoints"
-                extra.append(ModelCheckpoint(folder, filename="{step:06d}", save_last=True, save_top_k=1))
+                extra.append(
+                    ModelCheckpoint(
+                        folder, filename="{step:06d}", save_last=True, save_top_k=1, enable_version_counter=False
+                    )
+                )
+                extra.append(SaveProgress(folder, self._get(self.config, "save_every")))
                 extra.append(SaveInterrupted(folder))
-        if self.subcommand == "test":
+            extra.append(TrainClock(directory))
+        if self.subcommand == "test" or self._tests_after_fit():
             extra.append(SavePredictions(directory, meshes=self._get(self.config, "save_meshes", True)))
         self.trainer_defaults["callbacks"] = extra
         return super().instantiate_trainer(**kwargs)
@@ -145,6 +173,18 @@ class ReconlabCLI(LightningCLI):
         if subcommand in ("validate", "test"):
             settings["verbose"] = False  # MetricsTable prints the values, with their protocols' factors
         return settings
+
+    def _tests_after_fit(self) -> bool:
+        return bool(self.subcommand == "fit" and self._get(self.config, "test_after_fit", False))
+
+    def after_fit(self) -> None:
+        """Judge a finished training on the test set, if asked; Lightning calls this after ``fit``."""
+        if not self._tests_after_fit() or self.trainer.interrupted:
+            return
+        self.trained_values = shown_metrics(self.trainer)  # the test's begin anew
+        if self.trainer.is_global_zero:
+            write_run_json(self.run_directory, {"metrics": self.trained_values})
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def _loggers(self) -> list[Any]:
         loggers: list[Any] = [CSVLogger(str(self.run_directory), name="", version="")]
@@ -185,7 +225,7 @@ def main(command: str, argv: Sequence[str]) -> int:
         ReconlabError: A mistake in config, data or checkpoint.
         KeyboardInterrupt: After Ctrl-C, once the interrupted state has been saved.
     """
-    arguments = options_last(with_run_config(list(argv)))
+    arguments = options_last(expand_configs(with_run_config(list(argv))))
     files = check_yaml(arguments)
     other = names_a_module(arguments, files)
     quieten()
@@ -249,7 +289,7 @@ def _finish(holder: list[ReconlabCLI], status: str, began: float) -> None:
         return
     if not trainer.is_global_zero or not cli.run_directory.is_dir():
         return
-    values = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("val/", "test/"))}
+    values = cli.trained_values | shown_metrics(trainer)
     content = {"status": status, "steps": trainer.global_step, "wall_seconds": round(time.monotonic() - began, 1)}
     write_run_json(cli.run_directory, {**content, "metrics": values})
     if status == "finished":
@@ -257,6 +297,11 @@ def _finish(holder: list[ReconlabCLI], status: str, began: float) -> None:
             if isinstance(callback, Gallery) and callback.last is not None:
                 print(f"pictures:      {callback.last}")
         print(f"run directory: {cli.run_directory}")
+
+
+def shown_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """The values of validation and test that the trainer holds now."""
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(("val/", "test/"))}
 
 
 def with_run_config(argv: list[str]) -> list[str]:

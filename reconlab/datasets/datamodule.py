@@ -37,7 +37,8 @@ class ReconstructionData(pl.LightningDataModule):
         train_view: Index of the input view in training, or ``random``.
         eval_view: Index of the input view in validation and test; ``all`` judges each shape once from each of its
             views, as DPC does (metrics are then means over shapes and views).
-        seed: Of shuffling, views and point choices; all are functions of (seed, epoch, sample).
+        seed: Of shuffling, views and point choices; all are functions of (seed, epoch, sample). None is 0 here, and
+            ``seed_everything`` on the command line.
         build: ``synth`` builds the embedded procedural set at ``root`` if it is not there; ``never`` does not.
         embedded_count: Shapes per category of that set.
         cache_mib: Decoded data kept in memory per process, in MiB.
@@ -58,13 +59,14 @@ class ReconstructionData(pl.LightningDataModule):
         view_size: int | None = None,
         train_view: int | Literal["random"] = "random",
         eval_view: int | Literal["all"] = 0,
-        seed: int = 0,
+        seed: int | None = None,
         build: Literal["never", "synth"] = "never",
         embedded_count: int = EMBEDDED_COUNT,
         cache_mib: int = 1024,
         resolution: int | None = None,
     ) -> None:
         super().__init__()
+        seed = 0 if seed is None else seed
         sizes = {"image_size": image_size, "batch_size": batch_size, "points": points, "queries": queries}
         sizes |= {"views": views, "embedded_count": embedded_count}
         for name, value in sizes.items():

@@ -91,25 +91,29 @@ def _judge(claim: Claim, table: Table, lookup: Lookup, paper: bool) -> Verdict:
     results: list[bool | None] = []
     parts: list[str] = []
     remarks: list[str] = []
-    missing: list[str] = []
+    missing: list[Term] = []
     for comparison in claim.holds:
         left, right = (_value(term, lookup) for term in (comparison.left, comparison.right))
-        parts.append(_said(comparison, left, right, table))
-        missing += [
-            f"{term.row}.{term.column}"
-            for term, number in ((comparison.left, left), (comparison.right, right))
-            if number is None
-        ]
         if left is None or right is None:
+            missing += [t for t, n in ((comparison.left, left), (comparison.right, right)) if n is None]
             results.append(None)
             continue
+        parts.append(_said(comparison, left, right, table))
         results.append(OPERATORS[comparison.op](left.value, right.value))
         if not paper:
             remarks += _spread(left, right, comparison)
     verdict = FAILS if False in results else NOT_RUN if None in results else HOLDS
-    if missing:
-        remarks.insert(0, f"no number of {', '.join(dict.fromkeys(missing))}")
+    remarks = _absent(missing, table, paper) + remarks
     return Verdict(claim, verdict, "; ".join(parts), list(dict.fromkeys(remarks)))
+
+
+def _absent(missing: list[Term], table: Table, paper: bool) -> list[str]:
+    """The remarks about numbers that are not there."""
+    quoted = {row.name for row in table.rows if row.quoted and not paper}
+    names = dict.fromkeys(str(term.row) for term in missing if term.row in quoted)
+    cells = dict.fromkeys(f"{term.row}.{term.column}" for term in missing if term.row not in quoted)
+    said = [f"no number of {', '.join(cells)}"] if cells else []
+    return said + ([f"quoted, not re-run: {', '.join(names)}"] if names else [])
 
 
 def _value(term: Term, lookup: Lookup) -> Number | None:
@@ -119,16 +123,13 @@ def _value(term: Term, lookup: Lookup) -> Number | None:
     return None if found is None else found.times(term.factor)
 
 
-def _said(comparison: Comparison, left: Number | None, right: Number | None, table: Table) -> str:
+def _said(comparison: Comparison, left: Number, right: Number, table: Table) -> str:
     """The comparison with its numbers: ``full.CD 5.11 < l1.CD 19.23``."""
     words = []
     for term, number in ((comparison.left, left), (comparison.right, right)):
-        if term.row is None:
-            words.append(str(term))
-            continue
-        digits = table.column(str(term.column)).digits
-        words.append(f"{term} {'–' if number is None else format(number.value, f'.{digits}f')}")
-    true = left is None or right is None or OPERATORS[comparison.op](left.value, right.value)
+        digits = 0 if term.column is None else table.column(term.column).digits
+        words.append(str(term) if term.row is None else f"{term} {number.value:.{digits}f}")
+    true = OPERATORS[comparison.op](left.value, right.value)
     return f"{words[0]} {comparison.op if true else 'not ' + comparison.op} {words[1]}"
 
 
@@ -166,7 +167,7 @@ def _judge_count(claim: Claim, wins: Wins, table: Table, lookup: Lookup, paper: 
     if compared < wins.total:
         remarks.append(f"{compared} of {wins.total} comparisons could be made")
     if close:
-        remarks.append(f"{close} of them differ within the seeds' spread")
+        remarks.append(f"{close} of them within the seeds' spread")
     numbers = f"{won} of {compared} ({100 * won / compared:.0f} %): {', '.join(per_column)}"
     reached = {"all": won == compared, "majority": 2 * won > compared, "some": won > 0}[wins.needs]
     if paper:
@@ -176,7 +177,8 @@ def _judge_count(claim: Claim, wins: Wins, table: Table, lookup: Lookup, paper: 
         reached = reached and stated
     elif claim.paper is not None:
         remarks.append(f"the paper counts {claim.paper} of {claim.of or wins.total}")
-    return Verdict(claim, HOLDS if reached else FAILS, numbers, remarks, won, compared)
+    open_ = wins.needs == "all" and reached and compared < wins.total  # the rest may yet be lost
+    return Verdict(claim, NOT_RUN if open_ else HOLDS if reached else FAILS, numbers, remarks, won, compared)
 
 
 def _better(value: float, than: float, column: Column) -> bool:

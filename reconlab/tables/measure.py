@@ -128,6 +128,9 @@ def _of_rows(table: Table, cells: Cells, result: Measurement) -> list[tuple[Row,
             groups[f"{row.name} of {cell.group or 'all categories at once'}"] += 1
         else:
             found.append((row, cell))
+    if table.measurements != (table.name,) and strangers:  # it reads another table's cells: of its other rows, too
+        result.problems.append(f"{strangers.total()} cells of other tables' rows are not of this one.")
+        strangers.clear()
     for what, counted in (("row", strangers), ("group", groups)):
         if counted:
             listed = ", ".join(f"{name} ({count})" for name, count in sorted(counted.items()))

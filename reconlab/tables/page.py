@@ -263,7 +263,7 @@ def _steps(measurement: Measurement) -> str:
 
 def _listed(found: Any) -> str:
     counts = Counter(found)
-    return ", ".join(name if len(counts) == 1 else f"{name} ({n})" for name, n in counts.most_common())
+    return "; ".join(name if len(counts) == 1 else f"{name} ({n})" for name, n in counts.most_common())
 
 
 def _commit(cell: Cell) -> str:

@@ -94,13 +94,14 @@ def test_a_claim_fails_by_any_part_and_is_not_run_by_a_missing_one(verdicts):
         {"text": "t", "holds": "full.IoU >= 50"},
     )
     assert (missing.verdict, missing.remarks) == ("not run", ["no number of half.IoU"])
+    assert missing.numbers == "full.CD 5.00 < half.CD 7.00"
     assert failing.verdict == "does not hold"
     assert (number.verdict, number.remarks) == ("holds", [])
 
 
 def test_quoted_rows_decide_nothing(verdicts):
     (one,) = verdicts({"text": "t", "holds": "full.CD < old.CD"})
-    assert (one.verdict, one.remarks) == ("not run", ["no number of old.CD"])
+    assert (one.verdict, one.numbers, one.remarks) == ("not run", "", ["quoted, not re-run: old"])
     assert judge_paper(load_table("small"))[0].verdict == "holds"  # there all rows are by the paper
 
 
@@ -131,6 +132,16 @@ def test_a_count_with_missing_cells_says_how_many_were_compared(verdicts):
     assert (count.won, count.compared, count.verdict) == (1, 2, "holds")
     assert count.remarks == ["2 of 4 comparisons could be made", "the paper counts 4 of 4"]
     assert (nothing.verdict, nothing.won, nothing.compared) == ("not run", 0, 0)
+
+
+def test_always_better_is_open_until_all_are_compared_or_one_is_lost(verdicts):
+    pairs = [["half", "full"]]  # in CD full is better; IoU has no number of half
+    won, lost = verdicts(
+        {"text": "t", "wins": {"pairs": pairs, "columns": ["CD", "IoU"], "needs": "all"}},
+        {"text": "t", "wins": {"pairs": [["full", "half"]], "columns": ["CD", "IoU"], "needs": "all"}},
+    )
+    assert (won.verdict, won.won, won.compared) == ("not run", 1, 1)
+    assert (lost.verdict, lost.won, lost.compared) == ("does not hold", 0, 1)
 
 
 def test_in_the_papers_numbers_a_count_must_be_the_papers(write):

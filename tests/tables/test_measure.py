@@ -58,6 +58,13 @@ def test_cells_of_other_rows_are_named(measured, record):
     assert "Cells of no row of this table are not shown: fall (2)." in result.problems
 
 
+def test_cells_of_the_table_that_is_shared_are_counted_alone(write, stored, record):
+    write(measurements=["shared"])
+    stored([record(row, 0, {"dpc_cd": 0.05}) for row in ("full", "other", "third")], name="shared")
+    table = load_table("small")
+    assert measure(table, read_stored(table)).problems[0] == "2 cells of other tables' rows are not of this one."
+
+
 def test_the_best_respects_the_direction(measured, record):
     result = measured(
         [record("full", 0, {"dpc_cd": 0.05, "point_iou": 0.5}), record("half", 0, {"dpc_cd": 0.04, "point_iou": 0.6})]
@@ -206,6 +213,6 @@ def test_steps_commits_and_machines_are_said(measured, record):
     cells = [record("full", 0, {"dpc_cd": 0.05}), record("half", 0, {"dpc_cd": 0.05}, steps=400, commit=None)]
     remarks = page(measured(cells), []).remarks
     assert "Profile: desk. Steps: 800 (full); 400 (half)." in remarks
-    assert "Commits: 0123456789+changes (1), not recorded (1)." in remarks
+    assert "Commits: 0123456789+changes (1); not recorded (1)." in remarks
     assert "Machines: P, 2 cores." in remarks
     assert any(text.endswith("read from results/tables/small.json.") for text in remarks)  # no machine's path

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from reconlab.tables import load_table, names
 from reconlab.tables.judge import judge_paper
@@ -118,3 +119,15 @@ def test_hours_are_seconds_a_step_times_the_papers_iterations(table):
         **dict.fromkeys(("dpc_32", "dpc_64", "dpc_128"), 600_000),
         **dict.fromkeys(("drwr_32", "drwr_64", "drwr_128"), 100_000),
     }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rows_that_are_run_are_the_sweeps(name, table, repository):
+    t = table(name)
+    configs = [row.config for row in t.rows if row.config]
+    assert bool(configs) == bool(t.sweep)
+    if t.sweep:
+        values = yaml.safe_load((repository / t.sweep).read_text())["parameters"]["config"]["values"]
+        shared = t.measurements != (t.name,)  # it reads some rows of another table's sweep
+        assert set(configs) <= set(values) if shared else configs == values
+        load_table(name)  # every file that it names is there

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -195,7 +196,7 @@ def test_the_names_of_values_are_those_of_the_metric_classes():
 def test_every_metric_class_is_in_that_test():
     from reconlab.cli.listing import subclasses
 
-    text = open(__file__).read()
+    text = Path(__file__).read_text()
     assert all(f"m.{name}(" in text for name in subclasses("metrics"))
 
 

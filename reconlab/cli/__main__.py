@@ -19,6 +19,10 @@ COMMANDS = {
     "evaluate": "judge any meshes:           reconlab evaluate PRED GT --metrics all --workers 2",
     "data": "build or check a dataset:   reconlab data build --source synth --out data/synth",
     "figure": "make a paper's figure:      reconlab figure drwr-fig3 --out fig3.png",
+    "sweep": "run a table's cells:        reconlab sweep configs/sweeps/drwr_table4.yaml --profile desk",
+    "table": "measured beside the paper:  reconlab table drwr_table4",
+    "report": "one HTML file of runs:      reconlab report runs/atlasnet_drkfs/000",
+    "study": "a perceptual study:         reconlab study build RUN_A RUN_B --out DIR",
     "list": "name what there is:         reconlab list networks",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test")

@@ -16,8 +16,6 @@ SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb")
 """Of prediction files, in the order in which they are looked for."""
 MARKS = ("run.json", "config.yaml", "metrics.csv", "predictions")
 """A folder with one of these is taken for a run directory."""
-IGNORED = ("seed_everything", "out", "ckpt_path", "data.seed")
-"""Keys of a config in which runs of the same experiment differ."""
 
 
 @dataclass(frozen=True)
@@ -297,41 +295,6 @@ def _values(run: Run) -> dict[str, Value]:
     for name in dict.fromkeys([*names, *(k for k in plain if "/" not in k)]):  # numbers without a protocol
         stored.setdefault(name, Value(name, counts=name))
     return stored
-
-
-def experiment(run: Run) -> str:
-    """A key that runs of the same config share, whatever their seeds."""
-    flat = flatten(run.config)
-    return json.dumps({k: v for k, v in sorted(flat.items()) if k not in IGNORED}, sort_keys=True, default=str)
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys.
-
-    Example:
-        >>> flatten({"a": {"b": 1, "c": [2]}, "d": {}})
-        {'a.b': 1, 'a.c': [2], 'd': {}}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
-
-
-def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """The keys in which the configs of runs differ, and each run's value ("–" where it has none)."""
-    flat = [flatten(run.config) for run in runs]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    rows = [(key, [_shown(one[key]) if key in one else "–" for one in flat]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -122,11 +122,11 @@ def order(merged: dict[Key, list[Sample | None]], metrics: Sequence[Value]) -> I
             rankings.append(sorted(numbers, key=lambda k: -numbers[k]))
         first = rankings[-len(metrics)] if metrics else part
         spread = [first[i] for i in _spread(len(first))]
-        for turn in itertools.zip_longest(*(rankings or []), spread, part):
-            for key in turn:
-                if key is not None and key not in given:
-                    given.add(key)
-                    yield key
+        turns = itertools.zip_longest(*rankings, spread)
+        for key in (*itertools.chain.from_iterable(turns), *part):
+            if key is not None and key not in given:
+                given.add(key)
+                yield key
 
 
 def _worst(row: Sequence[Sample | None], value: Value) -> float | None:

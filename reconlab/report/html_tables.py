@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconlab.report.html_runs import Run, Value, experiment
+from reconlab.report.html_configs import experiment
+from reconlab.report.html_runs import Run, Value
 
 ABSENT = "–"
 

@@ -203,7 +203,7 @@ def test_numbers_without_stored_protocols_are_shown_raw(make_run, samples, tmp_p
     run = read_run(folder)
     assert run.values["chamfer"].header == "chamfer"
     lamps = (0.08 + 0.02 + 3.46 + 0.04) / 4
-    assert html_tables.breakdown(run).lines[0].categories == ["0.0300", f"{lamps:.2f}"]
+    assert html_tables.breakdown(run).lines[0].categories == ["0.03", f"{lamps:.2f}"]
 
 
 def test_evaluate_s_second_metric_of_one_value_name_is_told_apart(make_run, samples, tmp_path):

@@ -271,10 +271,12 @@ def test_every_control_has_a_name_and_text_stands_out(browser, several):
         browser.open(several)
         unnamed = browser.script(
             "return [...document.querySelectorAll('button, select, input, canvas, img, .plot')]"
-            ".filter(e => !(e.textContent.trim() || e.ariaLabel || e.alt || e.closest('label'))).map(e => e.outerHTML)"
+            ".filter(e => !(e.textContent.trim() || e.ariaLabel || e.alt || e.closest('label')))"
+            ".map(e => e.outerHTML)"
         )
         assert unnamed == []
-        names = "ink soft accent good bad mid card ground good-ground bad-ground mid-ground".split()
+        names = ["ink", "soft", "accent", "good", "bad", "mid", "card", "ground"]
+        names += ["good-ground", "bad-ground", "mid-ground"]
         style = "getComputedStyle(document.documentElement)"
         colors = [browser.script(f"return {style}.getPropertyValue('--{name}').trim()") for name in names]
         ink, soft, accent, good, bad, mid, card, ground, good_ground, bad_ground, mid_ground = map(luminance, colors)

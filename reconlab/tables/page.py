@@ -151,14 +151,16 @@ def page(measurement: Measurement, notes: list[str], paper_only: bool = False) -
     ]
     lines = []
     for row in table.rows:
+        measured = not paper_only and any(name == row.name for name, _ in measurement.numbers)
+        if not (row.config or row.quoted or row.paper or measured):
+            continue  # of ours, and not measured
         marks = [footnotes.mark(f"not measured: {row.quoted}")] if row.quoted else []
         marks += [footnotes.mark(row.note)] if row.note else []
         squares = [
             _square(row, column, measurement, footnotes, None if paper_only else common[column.name])
             for column in shown
         ]
-        if any(s.measured or s.paper for s in squares) or row.config or row.quoted:
-            lines.append(Line(row.label, marks, squares, bool(row.quoted)))
+        lines.append(Line(row.label, marks, squares, bool(row.quoted)))
     in_paper = judge_paper(table)
     remarks = list(table.notes)
     if not paper_only:

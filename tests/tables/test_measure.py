@@ -216,3 +216,13 @@ def test_steps_commits_and_machines_are_said(measured, record):
     assert "Commits: 0123456789+changes (1); not recorded (1)." in remarks
     assert "Machines: P, 2 cores." in remarks
     assert any(text.endswith("read from results/tables/small.json.") for text in remarks)  # no machine's path
+
+
+def test_a_row_of_ours_is_shown_where_it_is_measured_and_its_note_with_it(measured, record):
+    rows = [{"name": "full", "config": "configs/full.yaml"}, {"name": "extra", "note": "not in the paper"}]
+    without = page(measured([record("full", 0, {"dpc_cd": 0.05})], rows=rows, claims=[]), [])
+    assert ([line.label for line in without.lines], without.footnotes) == (["full"], [])
+    cells = [record(name, 0, {"dpc_cd": 0.05}) for name in ("full", "extra")]
+    shown = page(measured(cells, rows=rows, claims=[]), [])
+    assert [(line.label, line.marks) for line in shown.lines] == [("full", []), ("extra", ["a"])]
+    assert shown.footnotes == [("a", "not in the paper")]

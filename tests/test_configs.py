@@ -13,9 +13,14 @@ from reconlab.shapes import PointCloud
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 EXPERIMENTS = sorted(p.name for p in CONFIGS.glob("*.yaml") if "class_path" in p.read_text())
 PROFILES = CONFIGS / "profiles"
+OTHERS = ("tables", "sweeps")  # data of another kind, tested in tests/tables and tests/lab/test_sweep_files.py
+CELLS = sorted(  # rows of tables: with their base, each is a whole experiment
+    str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml") if "\nbase:" in f"\n{p.read_text()}"
+)
 OVERLAYS = sorted(
     str(p.relative_to(CONFIGS))
     for p in CONFIGS.rglob("*.yaml")
+    if p.parent.name not in (*OTHERS, "shared") and str(p.relative_to(CONFIGS)) not in CELLS
     if p.parent == PROFILES or ("class_path" not in p.read_text() and p.parent != PROFILES / "paper")
 )
 PAPER = {  # profiles/paper/: the configs that each is for, and the network's published parameters
@@ -78,6 +83,57 @@ def test_experiments(experiment, instantiate):
     assert cli.model.needs <= cli.datamodule.needs
 
 
+def test_there_are_cells():
+    assert len(CELLS) > 35
+    assert {c.split("/")[0] for c in CELLS} == {f"drwr_table{i}" for i in (1, 4, 5)} | {
+        f"drkfs_table{i}" for i in (3, 4)
+    }
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_cells_are_whole_experiments(cell, instantiate):
+    cli = instantiate(cell)
+    assert cli.model.needs <= cli.datamodule.needs
+    assert "base" not in cli.config.fit, "the saved config holds what its bases said"
+    metrics = set(cli.model.metric_items())
+    table = cell.split("/")[0]
+    assert metrics >= {"drwr_table1": {"cd", "iou", "nox"}, "drwr_table4": {"cd", "iou"}, "drwr_table5": {"cd"}}.get(
+        table, {"shape_google", "lfd"}
+    )
+
+
+THIRD = ("atlasnet", "matryoshka", "pixel2mesh", "ogn", "r2n2", "shape_generator", "imnet")
+
+
+@pytest.mark.parametrize("network", THIRD)
+def test_drkfs_takes_the_place_of_the_original_loss(network, instantiate):
+    before, after = (instantiate(f"drkfs_table3/{network}_{row}.yaml") for row in ("original", "drkfs"))
+    for name in ("lr", "milestones", "decay", "optimizer_name", "weight_decay"):
+        assert getattr(before.model, name) == getattr(after.model, name), name
+    assert before.trainer.max_steps == after.trainer.max_steps
+    assert repr(before.model.network) == repr(after.model.network)
+    assert {k: m.protocols for k, m in before.model.metric_items().items()} == {
+        k: m.protocols for k, m in after.model.metric_items().items()
+    }
+    loss = after.model.loss
+    loss.advance(0, 100)
+    first = {name for name in loss.terms if loss.active(name)}
+    loss.advance(75, 100)
+    last = {name for name in loss.terms if loss.active(name)}
+    assert "original" in first
+    assert "visual" not in first
+    assert last - {"geometry"} == {"visual"}
+    # The original's part is the original: same class, same settings, same value
+    mine = loss.terms["original"]
+    theirs = before.model.loss.terms["silhouettes"] if network == "shape_generator" else before.model.loss
+    theirs.advance(75, 100)
+    assert type(mine) is type(theirs)
+    assert repr(mine) == repr(theirs)
+    assert {k: v for k, v in vars(mine).items() if isinstance(v, int | float | str | tuple | list)} == {
+        k: v for k, v in vars(theirs).items() if isinstance(v, int | float | str | tuple | list)
+    }
+
+
 @pytest.mark.parametrize("overlay", [o for o in OVERLAYS if o not in OWN and not o.startswith("drwr_table4/")])
 def test_overlays_go_on_top_of_an_experiment(overlay, instantiate):
     cli = instantiate("atlasnet_drkfs.yaml", overlay)
@@ -96,6 +152,7 @@ def test_clouds_are_judged_by_metrics_that_take_clouds(experiment, instantiate):
 
 def test_there_is_an_overlay_for_every_row_of_table_4():
     assert {f"drwr_table4/{row}.yaml" for row in ABLATIONS} == {o for o in OVERLAYS if o.startswith("drwr_table4/")}
+    assert "drwr_table4/full.yaml" in CELLS
 
 
 @pytest.mark.parametrize("row", ABLATIONS)

@@ -1,6 +1,6 @@
-"""Plays ``reconlab fit`` and ``test`` for the sweep's tests: run directories within milliseconds, and what goes wrong.
+"""Plays ``reconlab fit`` and ``test`` for the sweep's tests: run directories in milliseconds, and what goes wrong.
 
-``--trace=DIR`` holds ``plan.json`` {cell: [what each start does]}; each start adds a line to ``starts``. Where it says
+``$STUB_TRACE`` holds ``plan.json`` {cell: [what each start does]}; each start adds a line to ``starts``. Where it says
 ``hang``, the stub tells so through the FIFO ``<cell>.here`` and goes on when it can read from ``<cell>.go``.
 """
 
@@ -16,7 +16,7 @@ def main() -> int:
     """One start."""
     stage = sys.argv[1]
     given = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[2:])
-    trace, cell = Path(given["trace"]) if "trace" in given else Path(os.environ["STUB_TRACE"]), given["name"]
+    trace, cell = Path(os.environ["STUB_TRACE"]), given["name"]
     starts = trace / "starts"
     before = [line for line in starts.read_text().splitlines() if line.split()[1] == cell] if starts.exists() else []
     with starts.open("a") as stream:

@@ -204,7 +204,7 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
     failures = [
         {"name": c.name, "reason": c.record.get("reason") or c.note, "attempts": c.record.get("attempts", "–")}
         for c in sweep.cells
-        if _state(c) in ("failed", "damaged") or (c.note and _state(c) != "running")
+        if _state(c) in ("failed", "damaged") or c.note
     ]
     return {
         "name": sweep.name,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reconlab.errors import ReconlabError
-from reconlab.report.html_runs import Run, read_run
+from reconlab.report.html_runs import Run, read_history, read_run
 
 SHOWN_CELLS = 6
 """Cells whose samples are shown if none are named."""
@@ -21,8 +21,8 @@ class Cell:
     Attributes:
         name: Of the cell.
         record: ``cell.json``; ``{"state": "not started"}`` without.
-        run: Of the last attempt.
-        note: Why there is none, or what is damaged.
+        run: That has the test values, else the newest; with the curves of those that it went on from.
+        note: Why there is none though there should be, or what is damaged.
     """
 
     name: str
@@ -93,9 +93,10 @@ def _read_cell(folder: Path, name: str) -> Cell:
     except ReconlabError as error:
         cell.record, cell.note = {"state": "damaged"}, str(error)
         return cell
-    run = cell.record.get("run")
-    if not isinstance(run, str) or not run:
-        cell.note = "it has no run directory"
+    there = sorted((p.name for p in folder.iterdir() if p.is_dir() and p.name.isdigit()), key=int)
+    run = cell.record.get("run") or (there[-1] if there else None)
+    if not isinstance(run, str):
+        cell.note = "it has no run directory" if cell.record.get("state") == "done" else ""
         return cell
     place = folder / run
     if not place.resolve().is_relative_to(folder.resolve()):
@@ -103,10 +104,24 @@ def _read_cell(folder: Path, name: str) -> Cell:
         return cell
     try:
         cell.run = read_run(place, name)
-        cell.run.cell = cell.record
     except ReconlabError as error:
         cell.note = str(error)
+        return cell
+    cell.run.cell = cell.record
+    for earlier in reversed([n for n in there if int(n) < int(run)] if run.isdigit() else []):
+        prepend(cell.run, read_history(folder / earlier / "metrics.csv", cell.run.notes))
     return cell
+
+
+def prepend(run: Run, earlier: dict[str, list[tuple[int, float]]]) -> None:
+    """Put the curves of an interrupted run before those of the one that went on from its checkpoint.
+
+    Steps that were made twice are those of the later run.
+    """
+    for column, points in earlier.items():
+        later = run.history.get(column, [])
+        first = min((step for step, _ in later), default=None)
+        run.history[column] = [p for p in points if first is None or p[0] < first] + later
 
 
 def choose_cells(sweep: Sweep, wanted: list[str] | None) -> list[Run]:

@@ -13,6 +13,7 @@ from reconlab.report.html_configs import differences, experiment
 from reconlab.report.html_geometry import decode, encode, simplify
 from reconlab.report.html_runs import Value, find_prediction, find_training, read_run
 from reconlab.report.html_samples import collect, merge, order
+from reconlab.report.html_sweeps import read_sweep
 from reconlab.report.html_text import as_json
 from reconlab.report.html_truth import source_of
 
@@ -196,6 +197,20 @@ def test_a_test_gets_the_curves_of_its_training(make_run, samples, tmp_path):
     find_training(run, [run])
     assert run.trained == trained
     assert run.history == read_run(trained).history
+
+
+def test_a_cell_that_was_resumed_has_one_curve(make_sweep, boxes, tmp_path):
+    cells = {"a": {"state": "done", "row": "r", "seed": 0, "run": "001"}}
+    folder = make_sweep(tmp_path / "s", cells, boxes) / "cells" / "a"
+    (folder / "000").rename(folder / "001")
+    (folder / "000").mkdir()
+    (folder / "000" / "metrics.csv").write_text("epoch,step,train/loss,val/chamfer\n0,0,9,\n0,1,8,0.7\n0,2,7,\n")
+    (folder / "001" / "metrics.csv").write_text("epoch,step,train/loss,val/chamfer\n0,2,6,\n0,3,5,0.3\n")
+    run = read_sweep(tmp_path / "s").cells[0].run
+    assert run.history == {
+        "train/loss": [(0, 9.0), (1, 8.0), (2, 6.0), (3, 5.0)],  # step 2 was made again from the checkpoint
+        "val/chamfer": [(1, 0.7), (3, 0.3)],
+    }
 
 
 def test_numbers_without_stored_protocols_are_shown_raw(make_run, samples, tmp_path):

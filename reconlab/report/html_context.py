@@ -199,7 +199,8 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
     states: dict[str, int] = {}
     for cell in sweep.cells:
         states[_state(cell)] = states.get(_state(cell), 0) + 1
-    facts = [f"{key}: {sweep.info[key]}" for key in ("profile", "file", "commit", "time") if sweep.info.get(key)]
+    about = {**sweep.info, "commit": _commit(sweep.info.get("commit"))}
+    facts = [f"{key}: {about[key]}" for key in ("profile", "file", "commit", "time") if about.get(key)]
     cells = [{"name": c.name, "state": _state(c), "facts": _cell_facts(c, shown)} for c in sweep.cells]
     failures = [
         {"name": c.name, "reason": c.record.get("reason") or c.note, "attempts": c.record.get("attempts", "–")}

@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         "whether claims hold or not; 2 for a mistake in the command or a file.",
     )
     add = parser.add_argument
-    add("name", metavar="NAME", help="a table of configs/tables, or a table file")
+    add("name", metavar="NAME", help="a table of configs/tables, or a table file; all: a line for each of them")
     add(
         "--from",
         dest="sources",
@@ -65,6 +65,9 @@ def main(argv: Sequence[str]) -> int:
         if given and Path(given).is_dir():
             raise ReconlabError(f"{name} {given} is a folder; name a file.")
 
+    if options.name == "all":
+        return _all(options)
+
     from reconlab.tables.formats import render
     from reconlab.tables.measure import measure
     from reconlab.tables.page import page
@@ -93,14 +96,28 @@ def main(argv: Sequence[str]) -> int:
         note = " ".join(dict.fromkeys(notes))
         write_atomic(Path(options.collect), stored_text(table, cells, measurement.profile, note))
         print(f"cells: {options.collect} ({len(cells.cells)})", file=sys.stderr)
-    if options.out:
-        from reconlab.lab.run_directory import write_atomic
-
-        write_atomic(Path(options.out), text)
-        print(f"table: {options.out}", file=sys.stderr)
-    else:
-        sys.stdout.write(text)
+    _write(text, options.out)
     return 0
+
+
+def _all(options: argparse.Namespace) -> int:
+    """Print how many claims of each table hold in its stored measurements."""
+    if options.sources or options.collect or options.profile or options.paper_only:
+        raise ReconlabError("reconlab table all reads the stored measurements: it takes --format and --out alone.")
+    from reconlab.tables.summary import render_summary, summarize
+
+    _write(render_summary(summarize(), options.form), options.out)
+    return 0
+
+
+def _write(text: str, out: str | None) -> None:
+    if out is None:
+        sys.stdout.write(text)
+        return
+    from reconlab.lab.run_directory import write_atomic
+
+    write_atomic(Path(out), text)
+    print(f"table: {out}", file=sys.stderr)
 
 
 def _width() -> int:

@@ -109,6 +109,7 @@ def _columns(top: Entry, groups: dict[str, Group], values: tuple[str, ...]) -> t
             direction=entry.choice("direction", "lower", ("lower", "higher", "none")),
             digits=int(digits),
             protocol=protocol,
+            mean=entry.choice("mean", "samples", ("samples", "categories")),
             mean_of=mean_of,
             times=entry.flag("times"),
             note=entry.text("note", ""),

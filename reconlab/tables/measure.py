@@ -177,15 +177,16 @@ def _fill(column: Column, table: Table, chosen: list[tuple[Row, Cell]], result: 
     remarks = protocol_remarks(column, [c for _, c in members if key in c.values]) if with_protocol else {}
     for row in table.rows:
         mine = [cell for r, cell in members if r is row]
-        having = [cell for cell in mine if math.isfinite(cell.values.get(key, math.nan))]
+        found = {id(cell): _value(cell, key, column.mean) for cell in mine}
+        having = [cell for cell in mine if math.isfinite(found[id(cell)])]
         if not having or (column.times and row.times is None):
             continue
         factor = column.factor * (row.times if column.times and row.times is not None else 1.0)
         groups = sorted({str(c.group) for c in having})
         several = len(groups) > 1
-        values = {(cell.group, _seed(cell)) if several else _seed(cell): factor * cell.values[key] for cell in having}
+        values = {(c.group, _seed(c)) if several else _seed(c): factor * found[id(c)] for c in having}
         said = [remark for cell in having for remark in remarks.get(id(cell), [])]
-        bad = [c for c in mine if key in c.values and not math.isfinite(c.values[key])]
+        bad = [c for c in mine if key in c.values and not math.isfinite(found[id(c)])]
         if bad:
             said.append(f"the value of {_seeds(bad)} is not finite and left out")
         if len(mine) > len(having) + len(bad):
@@ -193,6 +194,8 @@ def _fill(column: Column, table: Table, chosen: list[tuple[Row, Cell]], result: 
         failed, judged = sum(c.n_failed for c in having), sum(c.n or 0 for c in having)
         if failed and with_protocol:
             said.append(f"{failed} of {judged or '?'} predictions failed and count with the worst value")
+        if column.mean == "categories" and any(not _by_category(c, key) for c in having):
+            said.append("the mean over samples: its categories' values were not recorded")
         if several:
             said.append(f"trained on {', '.join(groups)} apart and mixed here")
         profiles = {c.profile for c in having} - {result.profile}
@@ -241,6 +244,17 @@ def _count(
     empty = [f"{name}{'-' + str(group) if group else ''}" for name, group in wanted if (name, group) not in have]
     if empty and chosen:
         result.problems.append(f"Not measured: {', '.join(empty)}.")
+
+
+def _by_category(cell: Cell, key: str) -> list[float]:
+    return [value for name, value in cell.values.items() if name.startswith(f"{key}/")]
+
+
+def _value(cell: Cell, key: str, mean: str) -> float:
+    """A cell's value of a metric, NaN where it has none; a mean over categories needs their values."""
+    value = cell.values.get(key, math.nan)
+    parts = _by_category(cell, key) if mean == "categories" else []
+    return statistics.fmean(parts) if parts and math.isfinite(value) else value
 
 
 def _seed(cell: Cell) -> Any:

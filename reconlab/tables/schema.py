@@ -35,6 +35,7 @@ class Column:
         direction: ``lower`` or ``higher`` is better, ``none`` where the number is no measure of quality.
         digits: Decimals printed.
         protocol: What the stored protocol must say, by its fields.
+        mean: Over what a cell's value is the mean: ``samples``, or ``categories``, each of them counting the same.
         mean_of: Columns whose mean this one is.
         times: Whether the row's ``times`` multiplies the value (seconds a step × steps).
         note: A footnote.
@@ -48,6 +49,7 @@ class Column:
     direction: str = "lower"
     digits: int = 2
     protocol: dict[str, Any] = field(default_factory=dict)
+    mean: str = "samples"
     mean_of: tuple[str, ...] = ()
     times: bool = False
     note: str = ""

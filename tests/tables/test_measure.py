@@ -226,3 +226,20 @@ def test_a_row_of_ours_is_shown_where_it_is_measured_and_its_note_with_it(measur
     shown = page(measured(cells, rows=rows, claims=[]), [])
     assert [(line.label, line.marks) for line in shown.lines] == [("full", []), ("extra", ["a"])]
     assert shown.footnotes == [("a", "not in the paper")]
+
+
+def test_a_mean_over_categories_counts_each_the_same(measured, record):
+    columns = [{"name": "CD", "metric": "dpc_cd", "factor": 100, "mean": "categories"}]
+    values = {"dpc_cd": 0.09, "dpc_cd/car": 0.02, "dpc_cd/chair": 0.05}  # of nine cars and one chair, say
+    changes = {"columns": columns, "claims": [], "rows": [{"name": "full", "config": "configs/full.yaml"}]}
+    found = measured([record("full", 0, values)], **changes).get("full", "CD")
+    assert found.mean == pytest.approx(3.5)
+    assert found.remarks == []
+
+
+def test_a_mean_over_categories_that_were_not_recorded_says_so(measured, record):
+    columns = [{"name": "CD", "metric": "dpc_cd", "factor": 100, "mean": "categories"}]
+    changes = {"columns": columns, "claims": [], "rows": [{"name": "full", "config": "configs/full.yaml"}]}
+    found = measured([record("full", 0, {"dpc_cd": 0.09})], **changes).get("full", "CD")
+    assert found.mean == pytest.approx(9.0)
+    assert found.remarks == ["the mean over samples: its categories' values were not recorded"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,16 +74,43 @@ def main(argv: Sequence[str]) -> int:
         "--split_by", choices=("family", "shape"), default="family", help="meshes: keep variants together"
     )
     build.add_argument("--groups", help="meshes: a CSV category/name,family")
-    build.add_argument("--workers", type=int, default=1)
+    build.add_argument("--workers", type=int, default=1, help="processes, or jobs of the engine at once")
+    build.add_argument("--engine", default="local", help="local, submitit (Slurm) or ray; --out is on a shared disk")
+    build.add_argument("--address", help="of a Ray cluster, host:port or auto; without it one of this machine")
     build.add_argument("--force", action="store_true", help="replace a build that has other settings")
     check = commands.add_parser("check", help="verify a dataset: files, checksums, values, lists")
     check.add_argument("root", help="the dataset's folder")
-    options = parser.parse_args(argv)
-    return _build(options) if options.command == "build" else _check(Path(options.root))
+    options, unknown = parser.parse_known_args(argv)
+    if unknown and (options.command != "build" or not all(w.startswith(("--slurm.", "--ray.")) for w in unknown)):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if options.command == "check":
+        return _check(Path(options.root))
+    _refuse(options)
+    with _engine(options, unknown):
+        return _build(options)
+
+
+@contextmanager
+def _engine(options: argparse.Namespace, words: Sequence[str]) -> Iterator[None]:
+    """Shapes are built by the chosen engine while this is entered; ``local`` is the builder's own processes."""
+    from reconlab.lab.engines import engine_options, make_engine, unordered
+
+    given = engine_options(options.engine, words)
+    if options.engine == "local" and options.address is None:
+        yield
+        return
+    from reconlab.datasets.work import run_by
+
+    out = Path(options.out).resolve()
+    engine = make_engine(options.engine, out.with_name(f".{out.name}.jobs"), options.address, given)
+    try:
+        with run_by(lambda function, items: unordered(engine, function, items, options.workers)):
+            yield
+    finally:
+        engine.close()
 
 
 def _build(options: argparse.Namespace) -> int:
-    _refuse(options)
     builders = {"dpc": _build_dpc, "shapenet": _build_shapenet, "choy": _build_choy, "occnet": _build_occnet}
     report = builders.get(options.source, _build_shapes)(options)
     print(report.summary())

@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
         "--only", action="append", default=[], metavar="KEY=VALUE", help="row=…, seed=…, group=…, cell=…"
     )
     parser.add_argument("--retry-failed", action="store_true", help="run the cells that have failed again")
+    parser.add_argument(
+        "--keep", choices=("all", "last", "none"), default="last", help="checkpoints of finished cells that stay"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     options, unknown = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)
     from reconlab.lab.engines import engine_options, make_engine
@@ -74,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
                 jobs=jobs,
                 local=options.engine == "local",
                 retry=options.retry_failed,
+                keep=options.keep,
                 steps=steps,
             )
         finally:

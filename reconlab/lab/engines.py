@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -115,13 +116,14 @@ class SubmititWork:
             ReconlabError: The job failed or was cancelled; its log is named.
         """
         try:
-            return self.job.result()
+            outcome = self.job.result()
         except Exception as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
+            named = re.findall(r"^[\w.]*(?:Error|Exception|Interrupt)\b.*$", str(error), re.MULTILINE)
             raise ReconlabError(
-                f"The job {self.job.job_id} failed ({lines[-1].strip() if lines else type(error).__name__}); "
+                f"The job {self.job.job_id} failed ({named[-1] if named else type(error).__name__}); "
                 f"its log is {self.job.paths.stderr}."
             ) from error
+        return _opened(outcome)
 
     def cancel(self) -> None:
         """``scancel``, or SIGINT for a local job."""
@@ -146,12 +148,12 @@ class SubmititEngine:
             self.executor = submitit.AutoExecutor(folder=str(folder), cluster=given.pop("cluster", None))
             given = {key if key in GENERIC else f"slurm_{key}": value for key, value in given.items()}
             self.executor.update_parameters(**{"timeout_min": 24 * 60, "name": "reconlab", **given})
-        except (NameError, TypeError, ValueError, RuntimeError) as error:
+        except (NameError, TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise ReconlabError(f"submitit cannot be set up so: {' '.join(str(error).split())}") from error
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> SubmititWork:
         """Submit a job."""
-        return SubmititWork(self.executor.submit(function, *arguments))
+        return SubmititWork(self.executor.submit(_call, function, arguments))
 
     def close(self) -> None:
         """Jobs go on by themselves."""
@@ -174,13 +176,13 @@ class RayWork:
             ReconlabError: The task was cancelled, or its worker is gone.
         """
         try:
-            return self.ray.get(self.reference)
-        except self.ray.exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            raise cause from error
+            outcome = self.ray.get(self.reference)
+        except self.ray.exceptions.TaskCancelledError as error:
+            raise ReconlabError("The task of the Ray cluster was cancelled.") from error
         except self.ray.exceptions.RayError as error:
             lines = [line for line in str(error).splitlines() if line.strip()]
-            raise ReconlabError(f"A task of the Ray cluster ended: {lines[0] if lines else error}") from error
+            raise ReconlabError(f"A task of the Ray cluster ended: {lines[-1] if lines else error}") from error
+        return _opened(outcome)
 
     def cancel(self) -> None:
         """KeyboardInterrupt in the task; one that has not begun is dropped."""
@@ -228,8 +230,19 @@ class RayEngine:
             self.ray.shutdown()
 
 
-def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    return function(*arguments)
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """What a function returned, and what it raised: engines wrap errors each in their own way, values they leave."""
+    try:
+        return function(*arguments), None
+    except (ReconlabError, OSError) as error:
+        return None, error
+
+
+def _opened(outcome: tuple[Any, Exception | None]) -> Any:
+    value, error = outcome
+    if error is not None:
+        raise error
+    return value
 
 
 def make_engine(

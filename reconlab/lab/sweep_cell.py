@@ -22,6 +22,7 @@ from reconlab.lab.sweep_record import (
     DiskFullError,
     Progress,
     disk,
+    is_whole,
     last_words,
     look,
     measured,
@@ -45,6 +46,7 @@ class Job:
         retry: Run it again although it has failed.
         environment: On top of the process' own.
         folder_of_work: Where to start the command; relative paths in it are meant from there.
+        keep: Which checkpoints stay once the cell is done: ``all``, ``last`` (the final state) or ``none``.
     """
 
     folder: Path
@@ -54,6 +56,7 @@ class Job:
     retry: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     folder_of_work: str = "."
+    keep: str = "last"
 
 
 def run_cell(job: Job) -> dict[str, Any]:
@@ -82,7 +85,10 @@ def run_cell(job: Job) -> dict[str, Any]:
             return before
         if before and before["state"] == "failed" and (before["attempts"] > job.attempts or not job.retry):
             return before
-        return _run(job, before or {}, lock, stop)
+        record = _run(job, before or {}, lock, stop)
+        if record["state"] == "done":
+            tidy(job.folder, job.keep)
+        return record
     finally:
         lock.close()
 
@@ -140,6 +146,19 @@ def spoken(command: Sequence[str], here: str) -> str:
 
 def _done(record: dict[str, Any], progress: Progress) -> dict[str, Any]:
     return {**record, "state": "done", **measured(progress)}
+
+
+def tidy(folder: Path, keep: str) -> None:
+    """Remove the checkpoints that a finished cell needs no more: states on the way, and those of older attempts."""
+    if keep == "all":
+        return
+    progress = look(folder)
+    last = progress.trained / "checkpoints" / "last.ckpt" if progress.trained and keep == "last" else None
+    if progress.todo != "nothing" or (keep == "last" and (last is None or not is_whole(last))):
+        return
+    for path in folder.glob("[0-9]*/checkpoints/*.ckpt"):
+        if path != last:
+            path.unlink(missing_ok=True)
 
 
 def _command(job: Job, progress: Progress) -> list[str]:

@@ -124,6 +124,7 @@ def run_sweep(
     jobs: int = 1,
     local: bool = True,
     retry: bool = False,
+    keep: str = "last",
     show: Show | None = None,
     steps: Mapping[str, int | None] | None = None,
 ) -> Outcome:
@@ -138,6 +139,7 @@ def run_sweep(
         jobs: Cells at once.
         local: Whether they share this machine: threads and devices are then dealt out.
         retry: Run failed cells again.
+        keep: Checkpoints of finished cells that stay: ``all``, ``last`` or ``none``.
         show: Tells the user how it goes.
         steps: Of each cell's training, for the estimate of the time left.
 
@@ -148,7 +150,7 @@ def run_sweep(
     outcome = Outcome()
     waiting: list[Job] = []
     for cell in cells:
-        job = _job(folder, sweep, cell, profile, retry, show)
+        job = _job(folder, sweep, cell, profile, retry, keep)
         state, reason = _state(job, show)
         if state == "done":
             outcome.done.append(cell.name)
@@ -158,7 +160,8 @@ def run_sweep(
             show.known(cell.name, "failed", reason)
         else:
             waiting.append(job)
-    waiting.sort(key=lambda job: not is_held(job.folder))  # what runs already is waited for first
+    held = {job.folder for job in waiting if is_held(job.folder)}  # runs already: waited for first
+    waiting.sort(key=lambda job: job.folder not in held)
     slots = deal(jobs, [c.command for c in cells]) if local else [{} for _ in range(jobs)]
     running: list[tuple[Job, Work, dict[str, str]]] = []
     stops = 0
@@ -168,7 +171,7 @@ def run_sweep(
                 while waiting and slots and not outcome.full and not stops:
                     job, slot = waiting.pop(0), slots.pop(0)
                     job = Job(**{**vars(job), "environment": slot})
-                    show.began(job.folder)
+                    show.began(job.folder, orphan=job.folder in held)
                     running.append((job, engine.submit(run_cell, job), slot))
                 if not running:
                     break
@@ -196,7 +199,7 @@ def run_sweep(
     return outcome
 
 
-def _job(folder: Path, sweep: Sweep, cell: Cell, profile: str | None, retry: bool, show: Show) -> Job:
+def _job(folder: Path, sweep: Sweep, cell: Cell, profile: str | None, retry: bool, keep: str) -> Job:
     place = (folder / "cells" / cell.name).resolve()
     record = {
         "cell": cell.name,
@@ -211,7 +214,7 @@ def _job(folder: Path, sweep: Sweep, cell: Cell, profile: str | None, retry: boo
     attempts = 0
     with contextlib.suppress(ReconlabError):
         attempts = int((read_record(place) or {}).get("attempts", 0))
-    return Job(place, tuple(cell.command), record, attempts, retry, {}, os.getcwd())
+    return Job(place, tuple(cell.command), record, attempts, retry, {}, os.getcwd(), keep)
 
 
 def _state(job: Job, show: Show) -> tuple[str, str]:

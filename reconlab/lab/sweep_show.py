@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -67,13 +68,14 @@ class Show:
         """A cell that needs nothing now."""
         self.states[name] = (state, reason)
 
-    def began(self, folder: Path) -> None:
-        """A cell was handed to the engine."""
+    def began(self, folder: Path, orphan: bool = False) -> None:
+        """A cell was handed to the engine, or is run already by a process that outlived its sweep."""
         self.states[folder.name] = ("running", "")
         self._folders[folder.name] = folder
         self._since[folder.name] = time.monotonic()
         if self._view is None:
-            self.say(f"{self._count()} {folder.name}: begins (log: {folder / LOG})")
+            what = "is run by an earlier process, which is waited for" if orphan else "begins"
+            self.say(f"{self._count()} {folder.name}: {what} (log: {os.path.relpath(folder / LOG)})")
 
     def ended(self, folder: Path, record: Mapping[str, Any]) -> None:
         """A cell came to an end, whichever."""

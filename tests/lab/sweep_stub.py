@@ -1,7 +1,7 @@
 """Plays ``reconlab fit`` and ``test`` for the sweep's tests: run directories in milliseconds, and what goes wrong.
 
-``$STUB_TRACE`` holds ``plan.json`` {cell: [what each start does]}; each start adds a line to ``starts``. Where it says
-``hang``, the stub tells so through the FIFO ``<cell>.here`` and goes on when it can read from ``<cell>.go``.
+``$STUB_TRACE`` holds ``plan.json`` {cell: [what each start does]}; each start adds a line to ``starts``. Where it
+says ``hang``, the stub tells so through the FIFO ``<cell>.here`` and goes on when it can read from ``<cell>.go``.
 """
 
 import json

@@ -150,7 +150,7 @@ def test_an_orphan_is_waited_for_and_not_run_twice(trial):
     assert is_held(trial.folder / "cells" / "xa")
     assert trial.record("a")["state"] == "running"
     second = trial.start()
-    line = next(line for line in second.stdout if "xa: begins" in line)
+    line = next(line for line in second.stdout if "xa: is run by an earlier process" in line)
     assert line
     assert trial.starts() == ["fit xa -"]
     trial.release("a")
@@ -183,6 +183,17 @@ def test_the_runner_may_die_before_it_has_recorded_the_end(trial):
     assert trial.run() == 0
     assert len(trial.starts()) == 2
     assert trial.record("b")["values"]["cd"] == 1.5
+
+
+@pytest.mark.parametrize(("keep", "left"), [("last", ["001/last"]), ("none", []), ("all", ["000/last", "001/last"])])
+def test_checkpoints_of_finished_cells(keep, left, trial):
+    trial.plan(a=["die", "ok"], b=["die"])
+    trial.run("--keep", keep)
+    trial.run("--retry-failed", "--only", "cell=xa", "--keep", keep)
+    cells = trial.folder / "cells"
+    found = sorted(f"{p.parts[-3]}/{p.stem}" for p in (cells / "xa").rglob("*.ckpt"))
+    assert found == left
+    assert (cells / "xb" / "000" / "checkpoints" / "last.ckpt").is_file(), "what may go on keeps its state"
 
 
 def test_two_runners_at_once_and_two_sweeps_in_one_folder(trial, capsys):

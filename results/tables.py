@@ -2,7 +2,8 @@
 
     python results/tables.py                     # from drwr.json, drkfs.json, drkfs_visual.json and the benchmarks
 
-Nothing is trained or judged here. Rows that were trained by another recipe than the table's sweep are named in each
+It then writes results/tables/<table>.md and the summary in README.md by ``reconlab table`` itself. Nothing is trained
+or judged here. Rows that were trained by another recipe than the table's sweep are named in each
 file's note.
 """
 
@@ -12,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reconlab.cli.__main__ import main
 from reconlab.lab.run_directory import write_atomic
 from reconlab.metrics import (
     LFD,
@@ -26,9 +28,12 @@ from reconlab.metrics import (
     ShapeGoogle,
     VoxelIoU,
 )
+from reconlab.tables import names
+from reconlab.tables.summary import render_summary, summarize
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "tables"
+BEGIN, END = "<!-- reconlab table all --format md -->", "<!-- end of the tables -->"
 KEPT = ("command", "commit", "machine", "versions", "time", "steps", "wall_seconds", "cpu_seconds", "seed")
 SAMPLES = {"airplane": 29, "car": 9, "chair": 10, "lamp": 9}  # test shapes of data/real (results/drkfs.md)
 
@@ -169,6 +174,28 @@ def drkfs() -> None:
     write("drkfs_table4", note, [record(c, DRKFS_TABLE4[c["column"]]) for c in rows])
 
 
+def print_tables() -> None:
+    """Every table as Markdown, and the summary between README's markers."""
+    for name in names():
+        if main(["table", name, "--format", "md", "--out", str(OUT / f"{name}.md")]):
+            raise SystemExit(f"reconlab table {name} failed")
+    readme = HERE.parent / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_atomic(readme, f"{before}{BEGIN}\n{render_summary(summarize(), 'md')}{END}{after}")
+
+
 if __name__ == "__main__":
     drwr()
     drkfs()
+    main(
+        [
+            "table",
+            "drkfs_table5",
+            "--from",
+            str(HERE / "drkfs_table5.json"),
+            "--collect",
+            str(OUT / "drkfs_table5.json"),
+        ]
+    )
+    print_tables()

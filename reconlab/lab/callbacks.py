@@ -128,7 +128,7 @@ class MetricsTable(pl.Callback):
 
 def metrics_table(history: dict[str, list[float]], model: Reconstruction, stage: str) -> Table:
     """A table of overall and per-category values; with a history also the first and the best value."""
-    several = max((len(v) for v in history.values()), default=0) > 1
+    several = max((len(v) for k, v in history.items() if k.startswith(f"{stage}/")), default=0) > 1
     title = "Test metrics" if stage == "test" else "Validation metrics"
     table = Table(title=title, title_justify="left", caption_justify="left")
     table.add_column("metric")

@@ -119,6 +119,27 @@ def test_a_resumed_cell_has_the_values_of_one_that_was_not_stopped(sweep, tmp_pa
     assert {k: tested["values"][k] for k in names} == pytest.approx({k: whole["values"][k] for k in names}, rel=1e-4)
 
 
+def test_a_fit_leaves_its_final_state_and_tests_it(repository, data, tmp_path, capsys):
+    # Validation after step 3 of 4: its state must not be taken for the last.
+    config = tmp_path / "a.yaml"
+    files = [str(repository / "configs" / f) for f in ("atlasnet_chamfer.yaml", "profiles/smoke.yaml")]
+    config.write_text(yaml.safe_dump({"base": files, "name": "a", "trainer": {"val_check_interval": 3}}))
+    words = [f"--config={config}", f"--data.root={data}", "--data.build=never", f"--out={tmp_path}"]
+    assert main(["fit", *words, "--test_after_fit=true", "--seed_everything=5"]) == 0
+    shown = capsys.readouterr().out
+    assert "first" not in shown.split("Test metrics")[1], "one value, not a history of one"
+    run = tmp_path / "a" / "000"
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
+    metrics = json.loads((run / "run.json").read_text())["metrics"]
+    assert {k.split("/")[0] for k in metrics} == {"val", "test"}
+    assert main(["test", f"--ckpt_path={run}/checkpoints/last.ckpt", f"--out={tmp_path}", "--name=again"]) == 0
+    again = json.loads((tmp_path / "again" / "000" / "run.json").read_text())["metrics"]
+    assert again == pytest.approx({k: v for k, v in metrics.items() if k.startswith("test/")}, rel=1e-5)
+    assert yaml.safe_load((tmp_path / "again" / "000" / "config.yaml").read_text())["data"]["seed"] == 5
+    assert main(["validate", *words, "--data.seed=2", "--name=v"]) == 0, "base works for every command"
+    assert yaml.safe_load((tmp_path / "v" / "000" / "config.yaml").read_text())["data"]["seed"] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

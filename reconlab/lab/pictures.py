@@ -13,6 +13,7 @@ from torch import Tensor
 from reconlab.cameras import Cameras, softras_cameras
 from reconlab.errors import ConversionError
 from reconlab.renderers.hard import render_rgba
+from reconlab.renderers.shading import Light
 from reconlab.shapes import Mesh, Shape
 
 GALLERY_VIEWS = ((30.0, 20.0), (-60.0, 30.0))  # (azimuth, elevation) in degrees: front three-quarter, side
@@ -24,15 +25,18 @@ def gallery_cameras(views: Sequence[tuple[float, float]] = GALLERY_VIEWS) -> Cam
     return softras_cameras(list(azimuth), list(elevation), distance=2.2, half_fov=13.5)
 
 
-def render_shape(shape: Shape, index: int, cameras: Cameras, size: int) -> np.ndarray:
-    """Render sample ``index`` as ``(V, size, size, 3)`` uint8 on white: its mesh, or else its points as dots."""
+def render_shape(shape: Shape, index: int, cameras: Cameras, size: int, light: Light | None = None) -> np.ndarray:
+    """Render sample ``index`` as ``(V, size, size, 3)`` uint8 on white: its mesh, or else its points as dots.
+
+    ``light`` is a mesh's; the one of the networks' inputs if None.
+    """
     one = shape[index]
     try:
         mesh = one.mesh()
     except ConversionError:
         return render_points(one.points()[0].detach().cpu(), cameras, size)
     vertices, faces = mesh.item(0)
-    return _on_white(render_rgba(vertices.detach().cpu(), faces.cpu(), cameras, size))
+    return _on_white(render_rgba(vertices.detach().cpu(), faces.cpu(), cameras, size, light=light))
 
 
 def render_points(points: Tensor, cameras: Cameras, size: int, radius: int | None = None) -> np.ndarray:

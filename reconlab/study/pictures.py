@@ -17,6 +17,7 @@ from reconlab.datasets.samples import read_cameras, read_mesh_arrays
 from reconlab.errors import ReconlabError
 from reconlab.lab.evaluate_files import read_raw
 from reconlab.lab.pictures import render_shape
+from reconlab.renderers.shading import Light
 from reconlab.shapes import Mesh, PointCloud, Shape
 
 TURN = (45.0, 60.0)  # degrees between the input's view and a further one
@@ -109,15 +110,25 @@ def crumpled(shape: Shape, rng: np.random.Generator) -> Shape:
 
 
 def shape_pictures(shape: Shape, cameras: Cameras, size: int) -> list[bytes]:
-    """One JPEG a camera, on white.
+    """One JPEG a camera, on white, lit from over the viewer's shoulder.
+
+    The inputs' own light is fixed to the object and leaves whole sides in even shade, where no surface can be judged.
 
     Raises:
         ReconlabError: No camera sees anything of the shape.
     """
-    tiles = render_shape(shape, 0, cameras, size)
+    each = [cameras[i : i + 1] for i in range(len(cameras))]
+    tiles = np.concatenate([render_shape(shape, 0, camera, size, shoulder_light(camera)) for camera in each])
     if bool((tiles == 255).all()):
         raise ReconlabError("nothing of the shape is in view")
     return [jpeg(Image.fromarray(tile)) for tile in tiles]
+
+
+def shoulder_light(camera: Cameras) -> Light:
+    """A light above and to the left of one camera, which shades everything that it sees."""
+    eye = camera.position[0] / camera.position[0].norm()
+    left, up = -camera.R[0, 0], -camera.R[0, 1]  # the camera's x points right, its y down
+    return Light(tuple((eye + 0.45 * left + 0.6 * up).tolist()), ambient=0.25, diffuse=0.75)
 
 
 def jpeg(image: Image.Image) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from reconlab.cameras import softras_cameras
 from reconlab.datasets import format as files
 from reconlab.errors import ReconlabError
 from reconlab.shapes import Mesh, PointCloud
@@ -66,3 +67,15 @@ def test_out_of_view_is_said(folder):
     far = Mesh(torch.tensor([[50.0, 0, 0], [51, 0, 0], [50, 1, 0]]), torch.tensor([[0, 1, 2]]))
     with pytest.raises(ReconlabError, match="nothing of the shape is in view"):
         pictures.shape_pictures(far, pictures.cameras_of(folder, 0, [0.0]), 64)
+
+
+@pytest.mark.parametrize("azimuth", [0.0, 90.0, 180.0, 270.0])
+def test_the_light_comes_from_over_the_viewers_left_shoulder(azimuth):
+    camera = softras_cameras(azimuth, 20.0).reshape(1)
+    towards = torch.tensor(pictures.shoulder_light(camera).direction)
+    eye = camera.position[0]
+    assert float(towards @ eye) > 0, "it shades what the camera sees"
+    ahead = camera.transform(torch.stack([torch.zeros(3), towards]))
+    ahead = ahead.reshape(2, 3)[1] - ahead.reshape(2, 3)[0]
+    assert float(ahead[0]) < 0, "from the left"
+    assert float(ahead[1]) < 0, "and from above"

@@ -160,6 +160,8 @@ def cells() -> list[Cell]:
     for row, (config, steps, options) in finer.items():
         for category in BETA:
             made.append(Cell("table1_finer", category, row, 0, config, (*options, *end), steps))
+    # Is it that DPC learns slowly? Twice the steps
+    made.append(Cell("table1_finer", "airplane", "dpc_64_long", 0, "dpc_dpc_64.yaml", (*point, *end), 1200))
     # What matters most first, should time run out.
     late = ("drwr_area", "drc", "dpcv")
     made.sort(key=lambda c: (c.experiment == "table1") * (1 + (c.category != "airplane") * (1 + (c.row in late))))

@@ -188,7 +188,11 @@ def measured(progress: Progress) -> dict[str, Any]:
     counts = {
         end: [v for k, v in found.items() if k.count("/") == 1 and k.endswith(f"/{end}")] for end in ("n", "n_failed")
     }
-    values = {k: v for k, v in found.items() if not k.endswith(("/n", "/n_failed"))}
+    # A category without a sample (a test cut short by limit_test_batches) has no value, rather than NaN
+    empty = {k.split("/")[1] for k, v in found.items() if k.count("/") == 2 and k.endswith("/n") and not v}
+    values = {
+        k: v for k, v in found.items() if not k.endswith(("/n", "/n_failed")) and k.partition("/")[2] not in empty
+    }
     if source.get("train_steps"):
         values["seconds_per_step"] = source["train_seconds"] / source["train_steps"]
     protocols = {name: p for metric in (report.get("protocols") or {}).values() for name, p in metric.items()}

@@ -69,6 +69,7 @@ def main() -> int:
         write(status="finished")
         return 0
     values = {"test/cd": 1.5, "test/cd/car": 1.5, "test/cd/n": 7.0, "test/cd/n_failed": 1.0, "test/cd/car/n": 7.0}
+    values |= {"test/cd/lamp": float("nan"), "test/cd/lamp/n": 0.0}
     write(status="finished", wall_seconds=2.0, metrics=values, protocols={"cd": {"cd": {"factor": 100}}})
     return 0
 

@@ -55,7 +55,7 @@ def test_commands_run(repository, data, trained, tmp_path, monkeypatch):
         if command.startswith("reconlab fit"):
             command = f"{command} {smoke}"
         command = re.sub(r"runs/atlasnet_\w+/000/checkpoints", str(trained / "checkpoints"), command)
-        ours = r"(?<!\S)(photo\.png|fig[56]\.png|my_meshes|my_predictions|runs/mine|data/more|data/mine)"
+        ours = r"(?<!\S)(photo\.png|fig[56]\.png|my_meshes|my_predictions|runs/mine|mine\.html|data/more|data/mine)"
         command = re.sub(ours, rf"{tmp_path}/\1", command)
         command = command.replace("--out meshes", f"--out {tmp_path}/meshes").replace(
             "--count 200", f"--count 2 {small}"

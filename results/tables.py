@@ -88,6 +88,8 @@ def drwr() -> None:
 
     cells = [r for row, where in DRWR_TABLE1.items() for r in records(row, *where, True)]
     cells += [r for r in records("drwr_32", "table4", "area_scaled", True) if r["group"] == "airplane"]
+    cells += [r for r in records("drwr_32_chosen", "table4", "full", True) if r["group"] == "airplane"]
+    cells += records("drwr_32_chosen", "table1", "drwr", True)
     note = (
         "Cells of results/drwr.py on data/real (results/drwr.md): airplanes, cars, chairs of unseen families; 2000 "
         "points 800 steps, 8000 points 600 (DPC-V 400), 16 000 points and EPCG 400; DRWR's weight by area. The "

@@ -70,6 +70,21 @@ def test_commands_run(repository, data, trained, tmp_path, monkeypatch):
     assert (tmp_path / "meshes" / "photo.obj").is_file()
 
 
+def test_the_summary_of_the_tables_is_the_commands_own(repository, monkeypatch, capsys):
+    monkeypatch.chdir(repository)
+    text = (repository / "README.md").read_text()
+    shown = text.split("<!-- reconlab table all --format md -->\n")[1].split("<!-- end of the tables -->")[0]
+    assert main(["table", "all", "--format", "md"]) == 0
+    assert shown == capsys.readouterr().out
+
+
+def test_every_stored_table_is_printed_as_it_is_measured(repository, monkeypatch, capsys):
+    monkeypatch.chdir(repository)
+    for file in sorted((repository / "results" / "tables").glob("*.md")):
+        assert main(["table", file.stem, "--format", "md"]) == 0
+        assert capsys.readouterr().out == file.read_text(), f"run python results/tables.py: {file.name} is old"
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_links_lead_somewhere(repository, page):
     for target in re.findall(r"\]\(([^)#]+)\)", (repository / page).read_text()):

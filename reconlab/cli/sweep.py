@@ -13,6 +13,7 @@ from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
     from reconlab.lab.sweep import Cell, Sweep
+    from reconlab.lab.sweep_run import Outcome
 
 EPILOG = """Options of the engine are --slurm.partition=gpu (any of submitit's and Slurm's) and --ray.num_gpus=1.
 Options of every cell come after a lone --, and win: reconlab sweep FILE --profile desk -- --data.root=data/real
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     options, unknown = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)
     from reconlab.lab.engines import engine_options, make_engine
-    from reconlab.lab.sweep import choose, expand, load_sweep, steps_of
+    from reconlab.lab.sweep import check_options, choose, expand, load_sweep, steps_of
 
     engine_words = engine_options(options.engine, unknown)
     if options.jobs is not None and options.jobs < 1:
@@ -55,10 +56,11 @@ def main(argv: Sequence[str]) -> int:
         raise ReconlabError(f"After -- options are written as --key=value; {wrong!r} is not.")
     sweep = load_sweep(options.file)
     cells = with_options(sweep, expand(sweep), options.profile, extra)
+    check_options(sweep, cells)
     chosen = choose(cells, options.only) if options.only else cells
     steps = {c.name: steps_of(c.command) for c in chosen}
 
-    from reconlab.lab.sweep_run import Outcome, claimed, print_plan, run_sweep
+    from reconlab.lab.sweep_run import claimed, print_plan, run_sweep
 
     if options.dry_run:
         print_plan(chosen, steps)
@@ -68,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     with claimed(folder, sweep, cells, options.profile, extra):
         engine = make_engine(options.engine, folder.resolve() / "jobs", options.address, engine_words)
         try:
-            outcome: Outcome = run_sweep(
+            outcome = run_sweep(
                 folder,
                 sweep,
                 chosen,
@@ -119,10 +121,7 @@ def with_options(sweep: Sweep, cells: Sequence[Cell], profile: str | None, extra
     return found
 
 
-def _conclude(folder: Path, outcome: object) -> int:
-    from reconlab.lab.sweep_run import Outcome
-
-    assert isinstance(outcome, Outcome)  # noqa: S101 - for the type checker
+def _conclude(folder: Path, outcome: Outcome) -> int:
     for name, reason in outcome.failed.items():
         sys.stderr.write(f"failed: {name}: {reason}\n")
     counts = f"{len(outcome.done)} done, {len(outcome.failed)} failed, {len(outcome.left)} left"

@@ -27,7 +27,7 @@ def read_config(file: str | Path, named_by: str | Path | None = None) -> dict[st
         raise ReconlabError(f"{who} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ReconlabError(f"{who} is not UTF-8 text.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-45
         raise ReconlabError(f"{who} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise ReconlabError(f"{who} is not a mapping of keys to values.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,15 @@ class SaveProgress(pl.Callback):
                     progress["completed"] = progress["processed"]
 
     def _save(self, trainer: pl.Trainer) -> None:
+        # Lightning writes into the machine's temporary folder and moves the file: on another file system that is a
+        # copy, and a kill in its middle would leave half a state, and no other.
         self._saved = trainer.global_step
-        trainer.save_checkpoint(self.path)
+        part = self.path.with_name(f"{self.path.name}.part")
+        trainer.save_checkpoint(part)
+        if trainer.is_global_zero:
+            if part.is_dir():  # of a strategy that shards its states
+                shutil.rmtree(self.path, ignore_errors=True)
+            part.replace(self.path)
 
 
 class TrainClock(pl.Callback):

@@ -291,7 +291,10 @@ def engine_options(name: str, words: Sequence[str]) -> dict[str, Any]:
             raise ReconlabError(f"unrecognized argument {word}: options of the cells come after a lone --.")
         if owner != name:
             raise ReconlabError(f"{key} goes with --engine {owner}, not with {name}.")
-        found[key[len(prefixes[owner]) :]] = yaml.safe_load(value)
+        try:
+            found[key[len(prefixes[owner]) :]] = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ReconlabError(f"The value of {word} cannot be read: {' '.join(str(error).split())}.") from error
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import itertools
 import re
@@ -78,7 +79,7 @@ def load_sweep(file: str | Path) -> Sweep:
     if not path.is_file():
         raise ReconlabError(f"There is no sweep file {file}: name one of configs/sweeps/.")
     content = read_config(path)
-    unknown = sorted(set(content) - KEYS)
+    unknown = sorted(str(key) for key in set(content) - KEYS)
     if unknown:
         raise ReconlabError(
             f"The sweep {file} has the key {unknown[0]!r}, which is none of {', '.join(sorted(KEYS))}."
@@ -99,6 +100,8 @@ def load_sweep(file: str | Path) -> Sweep:
         raise ReconlabError(f"command of the sweep {file} is {command!r}: expected a list of words.")
     axes = {str(key): _values(path, str(key), entry) for key, entry in parameters.items()}
     name = re.sub(r"[^\w.-]+", "_", str(content.get("name") or path.stem))
+    if not name.strip("."):
+        raise ReconlabError(f"The sweep {file} has the name {name!r}, which is no folder's: choose another.")
     return Sweep(name, path, tuple(str(c) for c in command), str(content.get("program") or ""), axes)
 
 
@@ -266,5 +269,38 @@ def steps_of(command: Sequence[str]) -> int | None:
                 if isinstance(trainer, dict) and "max_steps" in trainer:
                     found = trainer["max_steps"]
         elif word.startswith("--trainer.max_steps="):
-            found = yaml.safe_load(word.split("=", 1)[1])
+            with contextlib.suppress(yaml.YAMLError, ValueError):  # the command itself will say so
+                found = yaml.safe_load(word.split("=", 1)[1])
     return found if isinstance(found, int) and found > 0 else None
+
+
+def check_options(sweep: Sweep, cells: Sequence[Cell]) -> None:
+    """Refuse options that would make cells other than their names, records and folders say.
+
+    Raises:
+        ReconlabError: A profile's, a row's or the user's option sets a parameter of the sweep (all seeds would be
+            one), or where the runs go.
+    """
+    axes = [key for key in sweep.axes if key != "config"]
+    for word in dict.fromkeys(word for cell in cells for word in cell.options):
+        key = word.partition("=")[0].removeprefix("--")
+        if key in ("out", "name"):
+            raise ReconlabError(
+                f"{word}: a sweep places its cells' runs itself; choose its folder by --out before --."
+            )
+        files = with_bases(word[9:]) if word.startswith("--config=") else []
+        for axis in axes:
+            if key == axis or any(_says(read_config(file), axis) for file in files):
+                raise ReconlabError(
+                    f"{word} sets {axis}, which is a parameter of the sweep {sweep.file}: all its cells would have "
+                    "that one value. Leave it out, or choose cells by --only."
+                )
+
+
+def _says(content: Any, key: str) -> bool:
+    """Whether a config gives a dotted key."""
+    for part in key.split("."):
+        if not isinstance(content, dict) or part not in content:
+            return False
+        content = content[part]
+    return content is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -95,7 +96,7 @@ def run_cell(job: Job) -> dict[str, Any]:
 
 def _run(job: Job, before: dict[str, Any], lock: CellLock, stop: threading.Event) -> dict[str, Any]:
     progress = look(job.folder)
-    record = {**job.record, "state": "running", "attempts": int(before.get("attempts", 0)), "reason": None}
+    record = {**job.record, "state": "running", "attempts": before.get("attempts", 0), "reason": None}
     if progress.todo == "nothing":
         return write_record(job.folder, _done(record, progress))
     record["attempts"] += 1
@@ -118,7 +119,7 @@ def _run(job: Job, before: dict[str, Any], lock: CellLock, stop: threading.Event
         if status != 0 or progress.todo != "test" or before_todo == "test":
             break
     reason = _reason(status, last_words(job.folder / LOG, begin))
-    if "No space left on device" in reason:
+    if any(os.strerror(full) in reason for full in (errno.ENOSPC, errno.EDQUOT)):
         write_record(job.folder, {**record, "reason": reason})
         raise DiskFullError(f"The disk of {job.folder} is full: make room and run the sweep again; it goes on.")
     return write_record(job.folder, {**record, "state": "failed", "reason": reason})
@@ -158,7 +159,8 @@ def tidy(folder: Path, keep: str) -> None:
         return
     for path in folder.glob("[0-9]*/checkpoints/*.ckpt"):
         if path != last:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the cell is done all the same
+                path.unlink()
 
 
 def _command(job: Job, progress: Progress) -> list[str]:

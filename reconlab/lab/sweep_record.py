@@ -70,6 +70,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise ReconlabError(f"{path} is damaged ({' '.join(str(error).split())}).") from error
     if not isinstance(content, dict) or content.get("state") not in ("running", "done", "failed"):
         raise ReconlabError(f"{path} is damaged (it has no state).")
+    if not isinstance(content.setdefault("attempts", 0), int):
+        raise ReconlabError(f"{path} is damaged (its attempts are no number).")
     return content
 
 
@@ -86,15 +88,24 @@ class CellLock:
             self.handle: IO[str] = (folder / ".lock").open("a")
 
     def take(self) -> bool:
-        """Take it if it is free."""
+        """Take it if it is free.
+
+        Raises:
+            ReconlabError: The file system has no locks.
+        """
         try:
             import fcntl
         except ImportError:  # Windows: cells are not protected from one another there
             return True
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return False
+        except OSError as error:  # else a cell would wait for ever for nobody
+            raise ReconlabError(
+                f"{self.handle.name} cannot be locked ({error.strerror or error}): choose an --out on a file system "
+                "with locks (docs/scale.md)."
+            ) from error
         return True
 
     def close(self) -> None:
@@ -140,7 +151,10 @@ def look(folder: Path) -> Progress:
     reports: dict[Path, dict[str, Any]] = {}
     for run in runs:
         try:
-            reports[run] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+            report = json.loads((run / "run.json").read_text(encoding="utf-8"))
+            if not isinstance(report, dict) or not isinstance(report.get("metrics") or {}, dict):
+                raise ValueError("no report")
+            reports[run] = report
         except FileNotFoundError:
             if any(run.iterdir()):
                 notes.append(f"{run} has no run.json: it is left as it is and not used.")
@@ -179,8 +193,13 @@ def is_whole(path: Path) -> bool:
 
 
 def measured(progress: Progress) -> dict[str, Any]:
-    """What a finished cell's runs say: values, protocols, counts, times, provenance."""
-    assert progress.run is not None  # noqa: S101 - for the type checker
+    """What a finished cell's runs say: values, protocols, counts, times, provenance.
+
+    Raises:
+        ValueError: The cell is not finished.
+    """
+    if progress.run is None:
+        raise ValueError("there are no test values yet")
     report = json.loads((progress.run / "run.json").read_text(encoding="utf-8"))
     trained = progress.trained or progress.run
     source = json.loads((trained / "run.json").read_text(encoding="utf-8"))

@@ -66,9 +66,8 @@ def claimed(
         before: dict[str, Any] = {}
         if path.exists():
             try:
-                before = json.loads(path.read_text(encoding="utf-8"))
-                assert isinstance(before["cells"], list)  # noqa: S101 - as good as any other damage
-            except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+                before = _read_sweep(path)
+            except (OSError, ValueError) as error:
                 raise ReconlabError(
                     f"{path} is damaged: move it away and run the sweep again with the same options; its cells stay."
                 ) from error
@@ -90,6 +89,15 @@ def claimed(
         yield
     finally:
         lock.close()
+
+
+def _read_sweep(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
+        raise ValueError("it lists no cells")
+    if not isinstance(content.get("options", {}), dict):
+        raise ValueError("its options are no mapping")
+    return content
 
 
 def _refuse_other(folder: Path, before: dict[str, Any], mine: dict[str, Any], options: dict[str, list[str]]) -> None:
@@ -149,6 +157,7 @@ def run_sweep(
     show = show or Show([c.name for c in cells], steps or {})
     outcome = Outcome()
     waiting: list[Job] = []
+    _refuse_renamed(folder, cells)
     for cell in cells:
         job = _job(folder, sweep, cell, profile, retry, keep)
         state, reason = _state(job, show)
@@ -165,10 +174,10 @@ def run_sweep(
     slots = deal(jobs, [c.command for c in cells]) if local else [{} for _ in range(jobs)]
     running: list[tuple[Job, Work, dict[str, str]]] = []
     stops = 0
-    with _signals(), show:
+    with _signals() as pressed, show:
         while waiting or running:
             try:
-                while waiting and slots and not outcome.full and not stops:
+                while waiting and slots and not outcome.full and not pressed:
                     job, slot = waiting.pop(0), slots.pop(0)
                     job = Job(**{**vars(job), "environment": slot})
                     show.began(job.folder, orphan=job.folder in held)
@@ -183,6 +192,8 @@ def run_sweep(
                 if running:
                     time.sleep(POLL)
             except KeyboardInterrupt:
+                pressed.append(signal.SIGINT)
+            while stops < len(pressed):
                 stops += 1
                 outcome.stopped = True
                 show.say(
@@ -213,8 +224,28 @@ def _job(folder: Path, sweep: Sweep, cell: Cell, profile: str | None, retry: boo
     }
     attempts = 0
     with contextlib.suppress(ReconlabError):
-        attempts = int((read_record(place) or {}).get("attempts", 0))
+        attempts = (read_record(place) or {}).get("attempts", 0)
     return Job(place, tuple(cell.command), record, attempts, retry, {}, os.getcwd(), keep)
+
+
+def _refuse_renamed(folder: Path, cells: Sequence[Cell]) -> None:
+    """A sweep file that was edited may call its cells otherwise: they would all be run a second time."""
+    wanted = {_text(cell.parameters): cell.name for cell in cells if not (folder / "cells" / cell.name).exists()}
+    there = sorted((folder / "cells").iterdir()) if wanted and (folder / "cells").is_dir() else []
+    for place in there:
+        record = None
+        with contextlib.suppress(ReconlabError):
+            record = read_record(place)
+        name = wanted.get(_text((record or {}).get("parameters") or {}))
+        if name is not None:
+            raise ReconlabError(
+                f"The cell {name} is in {place} already, under its older name: rename that folder to {name}, or "
+                "choose another --out."
+            )
+
+
+def _text(parameters: Mapping[str, Any]) -> str:
+    return json.dumps(dict(parameters), sort_keys=True, default=str)
 
 
 def _state(job: Job, show: Show) -> tuple[str, str]:
@@ -230,6 +261,11 @@ def _state(job: Job, show: Show) -> tuple[str, str]:
         raise ReconlabError(
             f"{job.folder} is of other parameters ({record.get('parameters')}): choose another --out, or "
             "move it away."
+        )
+    if record.get("profile", job.record["profile"]) != job.record["profile"]:  # sweep.json was moved away
+        raise ReconlabError(
+            f"{job.folder} was run at the profile {record['profile'] or 'none'}, not {job.record['profile'] or 'none'}: "
+            "choose another --out, or move it away."
         )
     if record["state"] == "done" and not (job.folder / str(record.get("run")) / "run.json").is_file():
         show.say(
@@ -252,6 +288,8 @@ def _finish(job: Job, work: Work, outcome: Outcome, show: Show) -> None:
         record = {**job.record, "state": "running", "reason": "interrupted"}
     except ReconlabError as error:  # the engine's own: a job cancelled, a worker gone, a folder not writable
         record = {**job.record, "state": "running" if outcome.stopped else "failed", "reason": str(error)}
+    except Exception as error:  # a bug, or a worker's error: the other cells go on
+        record = {**job.record, "state": "failed", "reason": f"unexpected {type(error).__name__}: {error}"}
     if record["state"] == "done":
         outcome.done.append(name)
     elif record["state"] == "failed":
@@ -262,18 +300,19 @@ def _finish(job: Job, work: Work, outcome: Outcome, show: Show) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does; and a sweep in a script's background hears Ctrl-C, as its trainings must."""
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM stops as Ctrl-C does; and a sweep in a script's background hears Ctrl-C, as its trainings must.
+
+    Both are noted in the list rather than raised: an exception between the start of a training and its entry among
+    the running ones would leave it behind.
+    """
+    pressed: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield pressed
         return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT)}
+    before = {s: signal.signal(s, lambda number, _: pressed.append(number)) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield pressed
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -135,6 +135,7 @@ class Show:
 
     def _table(self) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
         shown = Table(title=f"{self._count()} cells", title_justify="left", expand=False)
         for column in ("cell", "state", "since", "where it is"):
@@ -142,9 +143,10 @@ class Show:
         for name, (state, reason) in self.states.items():
             if state == "running":
                 match = self._last_step(name)
-                shown.add_row(name, "running", clock(time.monotonic() - self._since[name]), match[0] if match else "")
+                since = clock(time.monotonic() - self._since[name])
+                shown.add_row(name, "running", since, Text(match[0] if match else ""))
             elif state in ("failed", "stopped", "left"):
-                shown.add_row(name, state, "", reason)
+                shown.add_row(name, state, "", Text(reason))  # no markup: it may hold [/a/path]
         waiting = sum(s == "waiting" for s, _ in self.states.values())
         done = sum(s == "done" for s, _ in self.states.values())
         left = self.eta()

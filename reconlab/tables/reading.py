@@ -136,7 +136,7 @@ def read_yaml(file: Path) -> Any:
         raise ReconlabError(f"{file} does not exist.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ReconlabError(f"{file} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2024-13-45
         raise ReconlabError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 

@@ -1,5 +1,6 @@
 """Sweep files: expansion, names, W&B's own rules, and the sweeps that the project ships."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import yaml
 
 from reconlab.errors import ReconlabError
 from reconlab.lab.bases import expand_configs, with_bases
-from reconlab.lab.sweep import choose, expand, load_sweep, macros, place_configs, steps_of
+from reconlab.lab.engines import engine_options
+from reconlab.lab.sweep import check_options, choose, expand, load_sweep, macros, place_configs, steps_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SHIPPED = sorted(p.stem for p in (CONFIGS / "sweeps").glob("*.yaml"))
@@ -186,3 +188,48 @@ def test_circles_and_gaps_name_both_files(tmp_path):
         with_bases(tmp_path / "d.yaml")
     with pytest.raises(ReconlabError, match="several --config"):
         expand_configs(["--base=x.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("name: 2024-13-45\nmethod: grid\n", "not valid YAML"),
+        ("name: ..\nmethod: grid\nparameters: {x: {value: 1}}\n", "no folder's"),
+        ("name: a\n1: 2\nb: 3\n", "the key '1'"),
+        ("[" * 5000, "not valid YAML"),
+    ],
+)
+def test_strange_sweep_files_are_refused_in_a_sentence(tmp_path, content, said):
+    with pytest.raises(ReconlabError, match=said):
+        load_sweep(write(tmp_path / "s.yaml", content))
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--seed_everything=5", "sets seed_everything"),
+        ("--data.categories=[car]", "sets data.categories"),
+        ("--config={}/saved.yaml", "sets seed_everything"),
+        ("--config={}/over.yaml", "sets data.categories"),
+        ("--out=elsewhere", "places its cells' runs itself"),
+        ("--name=mine", "places its cells' runs itself"),
+    ],
+)
+def test_options_that_would_belie_the_cells_are_refused(tmp_path, option, said):
+    write(tmp_path / "saved.yaml", {"seed_everything": 3})
+    write(tmp_path / "base.yaml", {"data": {"categories": ["car"]}})
+    write(tmp_path / "over.yaml", {"base": "base.yaml", "model": {"lr": 0.1}})
+    write(tmp_path / "harmless.yaml", {"data": {"categories": None, "root": "x"}})
+    axes = {"seed_everything": {"values": [0, 1]}, "data.categories": {"values": ["[car]", "[chair]"]}}
+    sweep = load_sweep(write(tmp_path / "s.yaml", {"method": "grid", "parameters": axes}))
+    cells = expand(sweep)
+    harmless = (f"--config={tmp_path}/harmless.yaml", "--data.root=x", "--seed_everything_else=1")
+    check_options(sweep, [replace(c, options=harmless) for c in cells])
+    with pytest.raises(ReconlabError, match=said):
+        check_options(sweep, [*cells[:-1], replace(cells[-1], options=(*harmless, option.format(tmp_path)))])
+
+
+def test_unreadable_values_of_options_are_no_tracebacks():
+    assert steps_of(["--trainer.max_steps=["]) is None
+    with pytest.raises(ReconlabError, match=r"--slurm.partition=\[ cannot be read"):
+        engine_options("submitit", ["--slurm.partition=["])

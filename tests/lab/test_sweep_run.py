@@ -349,3 +349,93 @@ def test_the_time_left_is_reckoned_by_steps(monkeypatch):
         now[0] = 10.0
         show.ended(Path("a"), {"state": "done"})
         assert show.eta() == pytest.approx(40.0)  # 400 steps at 10 a second
+
+
+def test_the_live_table_shows_reasons_as_they_are(tmp_path, capsys):
+    """A reason such as ``[/a/path]`` is no markup of rich's: it ended the sweep with a traceback."""
+    from reconlab.lab import sweep_show
+
+    show = sweep_show.Show(["a"], {}, live=True)
+    with show:
+        show.began(tmp_path / "a")
+        show.ended(tmp_path / "a", {"state": "failed", "reason": "no [/a/path] and no [bold]b"})
+    assert "no [/a/path] and no [bold]b" in " ".join(capsys.readouterr().out.split())
+
+
+def test_ctrl_c_while_a_cell_begins_stops_that_cell_too(trial):
+    """The signal comes between the start of a training and its entry among the running ones."""
+    from reconlab.lab.engines import LocalEngine
+    from reconlab.lab.sweep import expand, load_sweep
+    from reconlab.lab.sweep_run import run_sweep
+
+    class Interrupted(LocalEngine):
+        def submit(self, function, *arguments):
+            work = super().submit(function, *arguments)
+            os.kill(os.getpid(), signal.SIGINT)
+            return work
+
+    trial.plan(a=["hang", "ok"])
+    sweep = load_sweep(trial.file)
+    outcome = run_sweep(
+        trial.folder, sweep, expand(sweep), Interrupted(), profile=None, jobs=1, local=True, retry=False, keep="last"
+    )
+    assert (outcome.stopped, outcome.done, outcome.left) == (True, [], ["xa", "xb"])
+    assert trial.record("a")["reason"] == "interrupted"
+    assert not is_held(trial.folder / "cells" / "xa"), "its training has ended"
+
+
+def test_a_file_system_without_locks_is_named_and_nobody_waits(trial, capsys, monkeypatch):
+    import fcntl
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert trial.run() == 2
+    assert ".lock cannot be locked (No locks available): choose an --out" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_of_one_cell_does_not_end_the_others(trial, capsys, monkeypatch):
+    from reconlab.lab import sweep_cell
+
+    measured = sweep_cell.measured
+
+    def broken(progress):
+        if progress.run.parent.name == "xa":
+            raise KeyError("surprise")
+        return measured(progress)
+
+    monkeypatch.setattr(sweep_cell, "measured", broken)
+    assert trial.run() == 1
+    assert "failed: xa: unexpected KeyError: 'surprise'" in capsys.readouterr().err
+    assert trial.record("b")["state"] == "done"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"metrics": [1], "status": "finished"}', "null"])
+def test_a_report_that_is_none_is_named(trial, content):
+    trial.run()
+    (trial.folder / "cells" / "xa" / "000" / "run.json").write_text(content)
+    found = look(trial.folder / "cells" / "xa")
+    assert (found.todo, len(found.notes)) == ("train", 1)
+    assert "000/run.json is damaged" in found.notes[0]
+
+
+def test_cells_of_another_profile_are_not_taken_for_done(trial, capsys):
+    """Whoever moves sweep.json away must not get the smoke profile's numbers under the name of the paper's."""
+    trial.run()
+    path = trial.folder / "cells" / "xa" / "cell.json"
+    path.write_text(path.read_text().replace('"profile": null', '"profile": "smoke"'))
+    (trial.folder / "sweep.json").unlink()
+    assert trial.run() == 2
+    assert "cells/xa was run at the profile smoke, not none" in capsys.readouterr().err
+
+
+def test_a_cell_that_is_called_otherwise_now_is_not_run_again(trial, capsys):
+    trial.run()
+    (trial.folder / "cells" / "xa").rename(trial.folder / "cells" / "older")
+    assert trial.run() == 2
+    assert "The cell xa is in" in (said := capsys.readouterr().err)
+    assert "cells/older already" in said
+    (trial.folder / "cells" / "older").rename(trial.folder / "cells" / "xa")
+    assert trial.run() == 0
+    assert len(trial.starts()) == 2, "nothing was run a second time"

@@ -264,8 +264,8 @@ def _state(job: Job, show: Show) -> tuple[str, str]:
         )
     if record.get("profile", job.record["profile"]) != job.record["profile"]:  # sweep.json was moved away
         raise ReconlabError(
-            f"{job.folder} was run at the profile {record['profile'] or 'none'}, not {job.record['profile'] or 'none'}: "
-            "choose another --out, or move it away."
+            f"{job.folder} was run at the profile {record['profile'] or 'none'}, not "
+            f"{job.record['profile'] or 'none'}: choose another --out, or move it away."
         )
     if record["state"] == "done" and not (job.folder / str(record.get("run")) / "run.json").is_file():
         show.say(

@@ -11,19 +11,22 @@ from reconlab.tables.measure import Measurement
 from reconlab.tables.schema import Column, Table
 
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
+APART = ("other protocol", "its protocol was not stored", "at the profile", "the mean over", "trained on")
+"""How the remarks begin that say why a number is not to be compared with one that lacks them."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """A cell of a claim: its value, and the spread over its seeds where there is one."""
+    """A cell of a claim: its value, the spread over its seeds where there is one, and how it differs from others."""
 
     value: float
     sd: float | None = None
     n: int = 1
+    apart: frozenset[str] = frozenset()
 
     def times(self, factor: float) -> Number:
         """The number in a product."""
-        return Number(factor * self.value, None if self.sd is None else abs(factor) * self.sd, self.n)
+        return Number(factor * self.value, None if self.sd is None else abs(factor) * self.sd, self.n, self.apart)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,9 @@ def judge(measured: Measurement) -> list[Verdict]:
 
     def lookup(row: str, column: str) -> Number | None:
         found = measured.get(row, column)
-        return Number(found.mean, found.sd, found.n) if found else None
+        if found is None:
+            return None
+        return Number(found.mean, found.sd, found.n, frozenset(r for r in found.remarks if r.startswith(APART)))
 
     return [_judge(claim, measured.table, lookup, paper=False) for claim in measured.table.claims]
 
@@ -102,6 +107,8 @@ def _judge(claim: Claim, table: Table, lookup: Lookup, paper: bool) -> Verdict:
         results.append(OPERATORS[comparison.op](left.value, right.value))
         if not paper:
             remarks += _spread(left, right, comparison)
+            sides = ((comparison.left, left, right), (comparison.right, right, left))
+            remarks += [f"{t}: {r}" for t, a, b in sides if t.row for r in sorted(a.apart - b.apart)]
     verdict = FAILS if False in results else NOT_RUN if None in results else HOLDS
     remarks = _absent(missing, table, paper) + remarks
     return Verdict(claim, verdict, "; ".join(parts), list(dict.fromkeys(remarks)))
@@ -145,7 +152,7 @@ def _spread(left: Number, right: Number, comparison: Comparison) -> list[str]:
 
 
 def _judge_count(claim: Claim, wins: Wins, table: Table, lookup: Lookup, paper: bool) -> Verdict:
-    won = compared = close = 0
+    won = compared = close = unlike = 0
     per_column: list[str] = []
     for name in wins.columns:
         column = table.column(name)
@@ -155,6 +162,7 @@ def _judge_count(claim: Claim, wins: Wins, table: Table, lookup: Lookup, paper: 
             if left is None or right is None:
                 continue
             there += 1
+            unlike += left.apart != right.apart
             here += _better(right.value, left.value, column)
             sd = pooled_sd(left, right)
             close += sd is not None and abs(left.value - right.value) < sd
@@ -168,6 +176,8 @@ def _judge_count(claim: Claim, wins: Wins, table: Table, lookup: Lookup, paper: 
         remarks.append(f"{compared} of {wins.total} comparisons could be made")
     if close:
         remarks.append(f"{close} of them within the seeds' spread")
+    if unlike:
+        remarks.append(f"{unlike} of them between different protocols or profiles")
     numbers = f"{won} of {compared} ({100 * won / compared:.0f} %): {', '.join(per_column)}"
     reached = {"all": won == compared, "majority": 2 * won > compared, "some": won > 0}[wins.needs]
     if paper:
@@ -177,7 +187,8 @@ def _judge_count(claim: Claim, wins: Wins, table: Table, lookup: Lookup, paper: 
         reached = reached and stated
     elif claim.paper is not None:
         remarks.append(f"the paper counts {claim.paper} of {claim.of or wins.total}")
-    open_ = wins.needs == "all" and reached and compared < wins.total  # the rest may yet be lost
+    # With "all" the rest may yet be lost, with "some" it may yet be won
+    open_ = compared < wins.total and ((wins.needs == "all" and reached) or (wins.needs == "some" and not won))
     return Verdict(claim, NOT_RUN if open_ else HOLDS if reached else FAILS, numbers, remarks, won, compared)
 
 

@@ -138,6 +138,8 @@ def _rows(top: Entry, columns: tuple[Column, ...]) -> tuple[Row, ...]:
                 entry.wrong(key, f"must be a number (or a text where the paper prints one), not {value!r}.")
             if isinstance(value, int | float) and not math.isfinite(value):
                 entry.wrong(key, f"is {value!r}; expected a finite number.")
+            if isinstance(value, str) and _is_number(value):
+                entry.wrong(key, f"is the text {value!r} to YAML; write a number, with a point: 1.0e-3.")
             paper[column] = value if isinstance(value, str) else float(value)
         config = entry.text("config") if "config" in entry else None
         quoted = entry.text("quoted", "")
@@ -161,6 +163,14 @@ def _rows(top: Entry, columns: tuple[Column, ...]) -> tuple[Row, ...]:
     if not found:
         top.wrong("rows", "is empty; a table has at least one.")
     return tuple(found.values())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _profiles(entry: Entry, key: str) -> dict[str, Any]:

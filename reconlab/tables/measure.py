@@ -175,6 +175,8 @@ def _fill(column: Column, table: Table, chosen: list[tuple[Row, Cell]], result: 
     members = [(row, cell) for row, cell in chosen if not table.groups or cell.group == column.group]
     with_protocol = key not in table.values and key not in COST_VALUES
     remarks = protocol_remarks(column, [c for _, c in members if key in c.values]) if with_protocol else {}
+    judged_on = Counter(names for _, c in members if (names := _categories(c, key))).most_common(1)
+    usual = judged_on[0][0] if judged_on else frozenset()
     for row in table.rows:
         mine = [cell for r, cell in members if r is row]
         found = {id(cell): _value(cell, key, column.mean) for cell in mine}
@@ -196,6 +198,9 @@ def _fill(column: Column, table: Table, chosen: list[tuple[Row, Cell]], result: 
             said.append(f"{failed} of {judged or '?'} predictions failed and count with the worst value")
         if column.mean == "categories" and any(not _by_category(c, key) for c in having):
             said.append("the mean over samples: its categories' values were not recorded")
+        if column.mean == "categories":
+            odd = sorted({", ".join(sorted(own)) for c in having if (own := _categories(c, key)) and own != usual})
+            said += [f"the mean over {names}; elsewhere over {', '.join(sorted(usual))}" for names in odd]
         if several:
             said.append(f"trained on {', '.join(groups)} apart and mixed here")
         profiles = {c.profile for c in having} - {result.profile}
@@ -248,6 +253,10 @@ def _count(
 
 def _by_category(cell: Cell, key: str) -> list[float]:
     return [value for name, value in cell.values.items() if name.startswith(f"{key}/")]
+
+
+def _categories(cell: Cell, key: str) -> frozenset[str]:
+    return frozenset(name.split("/", 1)[1] for name in cell.values if name.startswith(f"{key}/"))
 
 
 def _value(cell: Cell, key: str, mean: str) -> float:

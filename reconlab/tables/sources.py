@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,7 +160,9 @@ def _read_run(folder: Path, row: str, table: Table) -> Cells:
         runs = sorted(p.parent.name for p in folder.glob("*/run.json"))
         hint = f" Name one of its runs: {', '.join(runs[:5])}." if runs else ""
         raise ReconlabError(f"--from {row}={folder}: {content}{hint}")
-    metrics = content.get("metrics") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise ReconlabError(f"{file} is no report of a run; name a run directory.")
+    metrics = content.get("metrics")
     test = {k[5:]: v for k, v in metrics.items() if k.startswith("test/")} if isinstance(metrics, dict) else {}
     if not test:
         raise ReconlabError(
@@ -169,7 +172,7 @@ def _read_run(folder: Path, row: str, table: Table) -> Cells:
     counts: dict[str, list[int]] = {"n": [], "n_failed": []}
     for key, value in test.items():
         match = _COUNT.fullmatch(key)
-        if match and key.count("/") == 1:
+        if match and key.count("/") == 1 and isinstance(value, int | float) and math.isfinite(value):
             counts[match[1]].append(int(value))
     record = {
         "cell": str(folder),

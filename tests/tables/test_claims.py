@@ -150,3 +150,31 @@ def test_in_the_papers_numbers_a_count_must_be_the_papers(write):
     right, wrong = judge_paper(load_table("small"))
     assert (right.verdict, right.remarks) == ("holds", [])
     assert (wrong.verdict, wrong.remarks) == ("does not hold", ["the paper counts 0 of 1"])
+
+
+def test_a_verdict_says_where_its_numbers_are_of_two_profiles(write, stored, record):
+    counted = {"text": "t", "wins": {"pairs": [["half", "full"]], "columns": ["CD"], "needs": "all"}}
+    write(claims=[{"text": "t", "holds": "full.CD < half.CD"}, counted])
+    few = [record("half", 0, {"dpc_cd": 0.06}, profile="smoke")]
+    many = [record("full", s, {"dpc_cd": 0.05}) for s in (0, 1)]
+    stored(many + few)
+    table = load_table("small")
+    one, count = judge(measure(table, read_stored(table)))
+    assert "half.CD: at the profile smoke" in one.remarks
+    assert "1 of them between different protocols or profiles" in count.remarks
+
+
+def test_a_verdict_says_where_its_numbers_are_of_two_protocols(write, stored, record):
+    write(claims=[{"text": "t", "holds": "2 * full.CD < half.CD"}])
+    squared = {"dpc_cd": {"name": "dpc_cd", "squared": True, "points": "all"}}
+    stored([record("full", 0, {"dpc_cd": 0.05}), record("half", 0, {"dpc_cd": 0.06}, protocols=squared)])
+    table = load_table("small")
+    (verdict,) = judge(measure(table, read_stored(table)))
+    assert [r for r in verdict.remarks if r.startswith("half.CD: other protocol of dpc_cd: squared True")]
+
+
+def test_some_is_open_while_one_may_yet_be_won(verdicts):
+    claim = {"text": "t", "wins": {"pairs": [["full", "half"]], "columns": ["CD", "IoU"], "needs": "some"}}
+    (verdict,) = verdicts(claim)
+    assert (verdict.won, verdict.compared) == (0, 1)
+    assert verdict.verdict == "not run"

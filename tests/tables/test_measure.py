@@ -243,3 +243,15 @@ def test_a_mean_over_categories_that_were_not_recorded_says_so(measured, record)
     found = measured([record("full", 0, {"dpc_cd": 0.09})], **changes).get("full", "CD")
     assert found.mean == pytest.approx(9.0)
     assert found.remarks == ["the mean over samples: its categories' values were not recorded"]
+
+
+def test_a_mean_over_other_categories_is_marked(measured, record):
+    whole = {"dpc_cd": 0.05, "dpc_cd/car": 0.04, "dpc_cd/chair": 0.06}
+    part = {"dpc_cd": 0.04, "dpc_cd/car": 0.04}
+    columns = [{"name": "CD", "metric": "dpc_cd", "factor": 100, "mean": "categories"}]
+    cells = [record("full", 0, whole), record("full", 1, whole), record("half", 0, part)]
+    rows = [{"name": n, "config": f"configs/{n}.yaml"} for n in ("full", "half")]
+    found = measured(cells, columns=columns, rows=rows, claims=[])
+    assert found.get("full", "CD").remarks == []
+    assert found.get("half", "CD").mean == pytest.approx(4.0)
+    assert found.get("half", "CD").remarks == ["the mean over car; elsewhere over car, chair"]

@@ -221,3 +221,11 @@ def test_nothing_of_it_imports_torch(write, tmp_path):
 def test_shipped_tables_are_plain_yaml(repository):
     for file in (repository / "configs" / "tables").glob("*.yaml"):
         assert yaml.safe_load(file.read_text())["title"]
+
+
+@pytest.mark.parametrize("value", ["1e-3", "4.01", "nan"])
+def test_a_paper_number_that_yaml_takes_for_text_is_refused(write, value):
+    rows = [{"name": "full", "config": "configs/full.yaml", "paper": {"CD": value}}]
+    file = write(rows=rows, claims=[])
+    with pytest.raises(ReconlabError, match=r"rows\[0\].paper.CD is the text"):
+        load_table(file)

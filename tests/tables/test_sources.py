@@ -159,3 +159,20 @@ def test_the_json_of_drkfs_fig6_is_read(repository, monkeypatch):
             assert measurement.get("mse_poi", name).mean == value
     assert {row for row, _ in measurement.numbers} == {row.name for row in table.rows}
     assert measurement.get("drkfs", "up").remarks == []  # the table's own values have no protocol
+
+
+@pytest.mark.parametrize("content", ["[1]", "null", "3"])
+def test_a_runs_report_that_is_none_is_refused_in_a_sentence(write, root, content):
+    write()
+    (root / "run").mkdir()
+    (root / "run" / "run.json").write_text(content)
+    with pytest.raises(ReconlabError, match="no report of a run"):
+        read_source("full=run", load_table("small"))
+
+
+def test_a_count_that_is_no_number_does_not_end_the_reading(write, root):
+    write()
+    (root / "run").mkdir()
+    (root / "run" / "run.json").write_text('{"metrics": {"test/dpc_cd": 0.05, "test/dpc_cd/n": NaN}}')
+    (cell,) = read_source("full=run", load_table("small")).cells
+    assert (cell.values, cell.n) == ({"dpc_cd": 0.05}, None)

@@ -13,6 +13,8 @@ from typing import Any
 from reconlab.errors import ReconlabError
 
 KEY = "study.json"
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What reading content of another form ends in; the last two by endless numbers and by endless brackets."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,13 @@ def read_key(path: Path) -> dict[str, Any]:
     try:
         key = json.loads(path.read_text(encoding="utf-8"))
         complete = {"study", "pairs", "questions"} <= key.keys()
+        complete = complete and all({"a", "b", "name"} <= p.keys() for p in key["pairs"])
         complete = complete and all(
-            {"id", "kind", "pair", "category", "options"} <= q.keys() for q in key["questions"]
+            {"id", "kind", "pair", "category", "sample", "view", "options"} <= q.keys()
+            and len(q["options"].items()) == 2
+            for q in key["questions"]
         )
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, *DAMAGE) as error:
         raise ReconlabError(
             f"The key {path} cannot be read ({error}): name the {KEY} that `reconlab study build` wrote."
         ) from error
@@ -114,7 +119,7 @@ def _read(path: Path, handed: Handed) -> None:
         found = list(_json(path, text) if text.lstrip().startswith(("{", "[")) else _csv(path, text))
     except ReconlabError as error:
         handed.problems.append(str(error))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, *DAMAGE, csv.Error) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         handed.problems.append(f"{path} cannot be read ({said}): ask for the file again.")
     else:
@@ -157,7 +162,9 @@ def _batch(path: Path, rows: csv.DictReader[str]) -> Iterator[Sheet | str]:
             content = json.loads(row["Answer.results"] or "")
             worker = (row.get("WorkerId") or "").strip()
             yield _sheet(where, {**content, "participant": worker or content["participant"]})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except ReconlabError as error:  # of this line only
+            yield str(error)
+        except DAMAGE:
             yield f"{where}: Answer.results holds no answers of this page."
 
 
@@ -169,10 +176,13 @@ def _sheet(source: str, content: Mapping[str, Any]) -> Sheet:
     )
     if any(a.side not in ("left", "right") for a in answers):
         raise ReconlabError(f"{source} has a side that is neither left nor right: ask for the file again.")
+    participant = str(content["participant"] or "").strip()
+    if not participant:
+        raise ReconlabError(f"{source} does not say whose answers it has: ask for the file again.")
     return Sheet(
         source,
         str(content["study"]),
-        str(content["participant"]).strip(),
+        participant,
         str(content.get("finished") or ""),
         answers,
     )

@@ -63,6 +63,11 @@ def make_study(
         ReconlabError: A run has no reconstructions, too few samples, or no values to choose by.
     """
     rng = np.random.default_rng(plan.seed)
+    for a, b in pairs:
+        if a.resolve() == b.resolve():
+            raise ReconlabError(f"{a} is both A and B of a pair: name two runs.")
+    if len({(a.resolve(), b.resolve()) for a, b in pairs}) < len(pairs):
+        raise ReconlabError("A pair of runs is named twice, which would ask about a sample twice: name it once.")
     runs = [(read_run(a), read_run(b)) for a, b in pairs]
     chosen = choose(runs, plan, scores, rng)
     return _Artist(runs, plan, _root(runs, root), rng, progress).study(chosen)
@@ -192,6 +197,12 @@ class _Artist:
 
 def _root(runs: list[tuple[Run, Run]], given: Path | None) -> Path:
     root = given or runs[0][0].root
+    for run in (run for pair in runs for run in pair):
+        if given is None and root is not None and run.root is not None and run.root.resolve() != root.resolve():
+            raise ReconlabError(
+                f"{runs[0][0].folder} names the dataset {root}, {run.folder} {run.root}: compare runs that were "
+                "tested on the same one, or say --root DATA if it was moved."
+            )
     if root is None:
         raise ReconlabError(f"{runs[0][0].folder}/config.yaml names no dataset: say --root DATA.")
     if not root.is_dir():

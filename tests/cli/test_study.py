@@ -141,6 +141,8 @@ def test_mistakes_in_runs(build, runs, tmp_path, one_sentence, capsys):
         ((runs[0], str(tmp_path / "nowhere")), "nowhere does not exist"),
         ((runs[0], str(tmp_path / "empty")), "has no reconstructions in predictions/"),
         ((runs[0], str(tmp_path / "other")), "have no sample in common"),
+        ((runs[0], f"{runs[0]}/../{Path(runs[0]).name}"), "is both A and B of a pair"),
+        ((*runs, *runs), "A pair of runs is named twice"),
     ):
         assert build(folders=folders) == 2
         assert said in one_sentence(capsys)
@@ -149,6 +151,16 @@ def test_mistakes_in_runs(build, runs, tmp_path, one_sentence, capsys):
     shutil.move(next(Path(runs[0]).rglob("*.obj")).parent, tmp_path / "away")
     assert build("--questions", "7") == 2  # one category is left
     assert "6 are the samples" in one_sentence(capsys)
+
+
+def test_runs_of_two_datasets_are_not_compared(build, runs, tmp_path, one_sentence, capsys):
+    for run, name in zip(runs, ("one", "two"), strict=True):
+        (Path(run) / "config.yaml").write_text(f"data: {{root: {tmp_path / name}}}\n")
+    assert build(root=None) == 2
+    said = one_sentence(capsys)
+    assert f"names the dataset {tmp_path / 'one'}" in said
+    assert str(tmp_path / "two") in said
+    assert build() == 0  # --root says which
 
 
 def test_score_prints_the_papers_numbers_beside(build, tmp_path, capsys):

@@ -165,6 +165,27 @@ def test_two_people_at_one_device_and_one_who_does_not_look(browser, page, key, 
     assert (result["b_over_a"]["share"], result["participants"]) == (1, 1)
 
 
+def test_who_comes_to_anothers_question_can_begin_anew(browser, page, key):
+    address = (page / "study" / "study.html").as_uri() + "?participant=P07"
+    browser.open(address)
+    browser.find("#agree").click()
+    browser.find("#begin").click()
+    browser.until_script(SHOWN)
+    assert browser.find("#who").text == "P07"
+    browser.press("1")
+    browser.find("#next").click()
+    browser.find("#switch").click()
+    assert browser.find("#start").is_displayed()
+    begin(browser, "ann")  # the name is asked for, though the address has one
+    assert (browser.find("#who").text, number(browser)) == ("ann", f"Question 1 of {len(key['questions'])}")
+    browser.driver.refresh()  # and a reload goes on as the one who answered last
+    browser.until_script(SHOWN)
+    assert browser.find("#who").text == "ann"
+    browser.find("#switch").click()
+    begin(browser, "P07")
+    assert number(browser) == f"Question 2 of {len(key['questions'])}"
+
+
 def test_begin_needs_a_name_and_consent(browser, page):
     browser.find("#begin").click()
     assert browser.script(f"return {SHOWN}") is False

@@ -138,6 +138,45 @@ def test_damaged_files_are_said_and_the_others_count(key, hand_in, sheet, prefer
     assert scored(key, folder)["participants"] == 1
 
 
+def test_endless_numbers_and_brackets_are_said(key, hand_in, sheet, prefers):
+    folder = hand_in(sheet("ann", prefers("b")))
+    long = sheet("bob", prefers("b"))
+    long["answers"][0]["milliseconds"] = float("inf")
+    (folder / "endless.json").write_text(json.dumps(long))
+    (folder / "deep.json").write_text("[" * 100_000)
+    (folder / "nobody.json").write_text(json.dumps(sheet("  ", prefers("a"))))
+    handed = read_answers([folder])
+    assert [s.participant for s in handed.sheets] == ["ann"]
+    assert [next(n for n in ("deep", "endless", "nobody") if f"{n}.json" in p) for p in handed.problems] == [
+        "deep",
+        "endless",
+        "nobody",
+    ]
+
+
+def test_a_damaged_line_of_a_batch_does_not_lose_the_others(key, sheet, prefers, tmp_path):
+    wrong = sheet("x", prefers("b"))
+    wrong["answers"][0]["side"] = "middle"
+    with (tmp_path / "batch.csv").open("w", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["WorkerId", "AssignmentStatus", "Answer.results"])
+        for worker, content in (("W1", wrong), ("W2", sheet("x", prefers("b")))):
+            table.writerow([worker, "Submitted", json.dumps(content)])
+    handed = read_answers([tmp_path / "batch.csv"])
+    assert [s.participant for s in handed.sheets] == ["W2"]
+    assert len(handed.problems) == 1
+    assert "line 2" in handed.problems[0]
+
+
+@pytest.mark.parametrize("lost", [("questions", "sample"), ("questions", "view"), ("pairs", "name"), ("pairs", "a")])
+def test_a_key_that_lost_a_part_is_none(key, lost, tmp_path):
+    damaged = json.loads(json.dumps(key))
+    del damaged[lost[0]][0][lost[1]]
+    (tmp_path / "study.json").write_text(json.dumps(damaged))
+    with pytest.raises(ReconlabError, match=r"study\.json is not a study's key"):
+        read_key(tmp_path)
+
+
 def test_nobody_left_is_said(key, hand_in, sheet, prefers):
     folder = hand_in(sheet("eve", prefers("a", looks=False)))
     with pytest.raises(ReconlabError, match=r"No participant's votes count.*1 failed the attention checks"):

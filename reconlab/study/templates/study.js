@@ -93,6 +93,7 @@
     at("back").disabled = state.at === 0;
     at("next").disabled = !answer.side;
     at("next").textContent = state.at + 1 === state.answers.length ? "Finish" : "Next";
+    if (!hit) at("who").textContent = state.participant;
     show("question");
     at("question-heading").focus();
     for (const a of state.answers.slice(state.at + 1, state.at + 3)) // so that the next pictures are there at once
@@ -194,10 +195,14 @@
   if (!hit) {
     at("save-json").addEventListener("click", () => download(at("results").value + "\n", "json", "application/json"));
     at("save-csv").addEventListener("click", () => download(table(results()), "csv", "text/csv"));
-    at("again").addEventListener("click", () => {
+    for (const id of ["again", "switch"]) at(id).addEventListener("click", () => {
+      stop();
+      save();
       keep("last", null);
       state = null;
+      try { history.replaceState(null, "", location.pathname); } catch { /* a file's address may have to stay */ }
       at("start-form").reset();
+      at("participant-row").hidden = false;
       document.title = at("start-heading").textContent;
       show("start");
       at("participant").focus();

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,16 @@ def test_no_outputs_are_committed(name):
         assert not cell.get("outputs"), f"cell {cell['id']} of {name} has outputs: clear them"
         assert cell.get("execution_count") is None
     assert content["metadata"].keys() == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_begins_with_what_it_needs_and_ends_with_what_to_try(name, repository):
+    cells = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text())["cells"]
+    first, last = ("".join(cells[i]["source"]) for i in (0, -1))
+    assert "**Needs**" in first
+    assert last.startswith("## What to try next")
+    named = re.findall(r"(?:configs|docs|results)/[\w/.]+\.\w+|\w+\.ipynb", first + last)
+    assert [n for n in named if not (repository / n).exists() and not (NOTEBOOKS / n).exists()] == []
 
 
 def test_the_list_names_them_all():

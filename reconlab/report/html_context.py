@@ -72,7 +72,7 @@ def context(report: Report) -> dict[str, Any]:
         "values": values,
         "side_caption": "Overall numbers, each times its factor"
         + ("; mean ± standard deviation over the seeds of one configuration" if spread else "")
-        + ". The best of each column is marked where all were measured alike.",
+        + ". The best of each column is marked where all were measured alike, on the same samples.",
         "differences": differences(report.runs) if len(report.runs) <= 12 else [],
         "disagreeing": html_tables.disagreeing(report.runs),
         "runs": [_run(run, not shown.samples) for run in report.runs],

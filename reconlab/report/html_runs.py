@@ -209,7 +209,7 @@ def find_training(run: Run, others: Sequence[Run]) -> None:
     if run.checkpoint is None or any(c.startswith("train/") for c in run.history):
         return
     folder = Path(run.checkpoint).parent.parent
-    for base in (Path(), *run.path.absolute().parents):
+    for base in (*run.path.absolute().parents, Path()):  # another project's folder here may have the same names
         place = base / folder
         if not (place / "metrics.csv").is_file():
             continue

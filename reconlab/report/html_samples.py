@@ -13,7 +13,7 @@ from typing import Any
 from reconlab.errors import ReconlabError
 from reconlab.report.html_geometry import encode
 from reconlab.report.html_runs import Run, Sample, Value
-from reconlab.report.html_truth import Source, source_of
+from reconlab.report.html_truth import Dataset, Source, source_of
 
 BUDGET = 22_000_000
 """Bytes of samples in a file if ``--samples`` is not given: with the script of the curves it stays below 30 MB."""
@@ -92,6 +92,12 @@ def collect(
         reason = getattr(source, "reason", None)
         if reason:
             notes.append(f"{run.name}: {reason}.")
+    roots = list(dict.fromkeys(s.root.resolve() for s in sources if isinstance(s, Dataset)))
+    if len(roots) > 1:
+        notes.append(
+            f"The runs name different datasets ({', '.join(map(str, roots))}): a sample's truth and input are those "
+            "of the first run that has it. --root says which to show."
+        )
     return Shown(using, metrics, out, len(out), with_shapes, simplified, faces, list(dict.fromkeys(notes)))
 
 
@@ -184,6 +190,10 @@ def _add_shapes(
             entry["camera"] = source.direction(category, name, shown)
         except ReconlabError as error:
             entry["note"] = f"No input image: {str(error).rstrip('.')}."
+    given = {s.view for s in row if s is not None and s.view is not None}
+    if len(given) > 1:
+        views = ", ".join(map(str, sorted(given)))
+        entry["note"] = f"{entry['note']} The runs were given different views: {views}.".strip()
     for slot, sample in zip(entry["runs"], row, strict=True):
         if slot is None or sample is None:
             continue

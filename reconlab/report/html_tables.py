@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconlab.report.html_configs import experiment
+from reconlab.report.html_configs import IGNORED, experiment
 from reconlab.report.html_runs import Run, Value
 
 ABSENT = "–"
@@ -113,7 +114,10 @@ def breakdown(run: Run) -> Breakdown | None:
 def cell_key(run: Run) -> str:
     """What runs that differ in their seed only have in common."""
     if run.cell is not None:
-        return f"{run.cell.get('row')}|{run.cell.get('group')}"
+        parameters = run.cell.get("parameters")
+        others = {k: v for k, v in parameters.items() if k not in IGNORED} if isinstance(parameters, dict) else None
+        known = [run.cell.get(k) for k in ("sweep", "row", "group", "profile")]
+        return json.dumps([*known, others], sort_keys=True, default=str)
     return experiment(run) if run.config else str(run.path)
 
 
@@ -154,9 +158,22 @@ def compared(runs: Sequence[Run]) -> tuple[list[Value], list[Row]]:
 
 
 def _same_protocol(name: str, rows: Sequence[Row]) -> bool:
-    """Whether all runs measured this value alike, on the same split; else none may be called the best."""
-    found = [(r.split, dict(r.values[name].protocol)) for row in rows for r in row.runs if name in r.values]
+    """Whether all runs measured this value alike, on the same samples; else none may be called the best."""
+    found = [(_tested(r, name), dict(r.values[name].protocol)) for row in rows for r in row.runs if _has(r, name)]
     return all(one == found[0] for one in found)
+
+
+def _has(run: Run, name: str) -> bool:
+    return name in run.values and f"{run.split}/{name}" in run.metrics
+
+
+def _tested(run: Run, name: str) -> list[Any]:
+    """What is known of the samples that a value is the mean of: split, data, how many of which categories."""
+    data = run.config.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    head = f"{run.split}/{run.values[name].counts}"
+    counts = {k: v for k, v in run.metrics.items() if k.startswith(f"{head}/") and k.endswith("/n")}
+    return [run.split, root, counts]
 
 
 def disagreeing(runs: Sequence[Run]) -> list[str]:

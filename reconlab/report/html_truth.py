@@ -145,7 +145,7 @@ class Missing:
 
 
 def source_of(run: Run, root: Path | None = None) -> Source:
-    """Where a run's truths and inputs are: ``root`` if given, else what its config names, near here or near the run.
+    """Where a run's truths and inputs are: ``root`` if given, else what its config names, near the run or near here.
 
     Raises:
         ReconlabError: ``root`` was given and is no built dataset.
@@ -163,7 +163,7 @@ def source_of(run: Run, root: Path | None = None) -> Source:
     named = data.get("root") if isinstance(data, dict) else None
     if not isinstance(named, str) or not named:
         return Missing("config.yaml does not name the data (data.root): say --root DATA")
-    for base in (Path(), *run.path.absolute().parents):
+    for base in (*run.path.absolute().parents, Path()):  # another project's data here may have the same name
         if is_dataset(base / named):
             return Dataset(base / named)
     return Missing(f"the data {named} are not here: say --root DATA to show inputs and truths")

@@ -202,6 +202,14 @@ def test_a_full_disk_is_one_sentence_and_the_old_report_stays(run, capsys, one_s
     assert [p.name for p in run.glob(".report*")] == []
 
 
+def test_a_name_that_is_no_text_is_reported(run, tmp_path):
+    named = os.path.join(os.fsencode(tmp_path), b"caf\xe9 run")  # Latin-1, as old archives have it
+    shutil.copytree(os.fsencode(run), named)
+    out = tmp_path / "named.html"
+    assert main(["report", os.fsdecode(named), "--out", str(out)]) == 0
+    assert "caf? run" in out.read_text(encoding="utf-8")
+
+
 def test_a_folder_without_permission_is_found_out_before_the_work(run, capsys, one_sentence, monkeypatch):
     monkeypatch.setattr("reconlab.cli.report.os.access", lambda *_: False)  # root may write everywhere
     monkeypatch.setattr("reconlab.report.html_runs.read_run", lambda *_: pytest.fail("it began"))

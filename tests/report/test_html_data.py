@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from reconlab.report.html_geometry import decode, encode, simplify
 from reconlab.report.html_runs import Value, find_prediction, find_training, read_run
 from reconlab.report.html_samples import collect, merge, order
 from reconlab.report.html_sweeps import read_sweep
+from reconlab.report.html_tables import compared, grouped
 from reconlab.report.html_text import as_json
 from reconlab.report.html_truth import source_of
 
@@ -91,7 +93,8 @@ def test_seeds_of_one_config_are_one_row_with_their_spread(make_run, samples, tm
     for seed, shift in enumerate((0.0, 0.01, 0.05)):
         rows = [(c, i, cd + shift, iou, f) for c, i, cd, iou, f in samples]
         runs.append(read_run(make_run(tmp_path / str(seed), rows, seed=seed)))
-    runs.append(read_run(make_run(tmp_path / "other", samples[:6], config={"name": "other"})))
+    worse = [(c, i, cd + 0.2, iou, f) for c, i, cd, iou, f in samples]
+    runs.append(read_run(make_run(tmp_path / "other", worse, config={"name": "other"})))
     values, rows = html_tables.compared(runs)
     means = [100 * (sum(s[2] for s in samples) / 7 + shift) for shift in (0.0, 0.01, 0.05)]
     spread = np.std(means, ddof=1)
@@ -114,6 +117,27 @@ def test_no_best_where_protocols_differ(make_run, samples, tmp_path):
     _, rows = html_tables.compared(runs)
     assert [row.cells[0][2] for row in rows] == [False, False]
     assert html_tables.disagreeing(runs) == ["chamfer"]
+
+
+@pytest.mark.parametrize("other", ["same", "samples", "data"])
+def test_no_best_where_the_samples_differ(make_run, samples, tmp_path, other):
+    rows = samples[:3] if other == "samples" else samples
+    runs = [
+        read_run(make_run(tmp_path / "a", samples, config={"name": "a"})),
+        read_run(make_run(tmp_path / "b", rows, "b" if other == "data" else "data", config={"name": "b"})),
+    ]
+    found = [best for row in compared(runs)[1] for _, _, best in row.cells]
+    assert any(found) == (other == "same")
+
+
+def test_cells_of_other_parameters_profiles_or_sweeps_are_no_seeds_of_one(make_run, samples, tmp_path):
+    runs = []
+    for seed, weight, profile in ((0, 1, "desk"), (1, 1, "desk"), (2, 9, "desk"), (3, 1, "smoke")):
+        run = read_run(make_run(tmp_path / str(seed), samples, seed=seed))
+        parameters = {"config": "x.yaml", "seed_everything": seed, "weight": weight}
+        run.cell = {"sweep": "s", "row": "x.yaml", "seed": seed, "profile": profile, "parameters": parameters}
+        runs.append(run)
+    assert [[run.seed for run in group] for group in grouped(runs)] == [[0, 1], [2], [3]]
 
 
 def test_samples_are_matched_by_category_id_and_view(make_run, samples, tmp_path):
@@ -161,6 +185,34 @@ def test_the_data_are_found_beside_the_run(make_run, samples, boxes, tmp_path):
     (tmp_path / "project" / "data" / "set").symlink_to(boxes)
     run = read_run(make_run(tmp_path / "project" / "runs" / "a" / "000", samples, root="data/set"))
     assert source_of(run).root == tmp_path / "project" / "data" / "set"
+
+
+def test_another_projects_data_of_that_name_are_not_taken(make_run, samples, boxes, tmp_path, monkeypatch):
+    for project in ("ours", "theirs"):
+        (tmp_path / project / "data").mkdir(parents=True)
+        (tmp_path / project / "data" / "set").symlink_to(boxes)
+        make_run(tmp_path / project / "runs" / "a" / "000", samples, root="data/set")
+    config = {"ckpt_path": "runs/a/000/checkpoints/last.ckpt"}
+    run = read_run(make_run(tmp_path / "ours/runs/a/001", samples, "data/set", history=False, config=config))
+    monkeypatch.chdir(tmp_path / "theirs")
+    assert source_of(run).root == tmp_path / "ours" / "data" / "set"
+    find_training(run, [run])
+    assert run.trained == tmp_path / "ours" / "runs" / "a" / "000"
+
+
+def test_truths_of_two_datasets_and_inputs_of_two_views_are_said(make_run, samples, boxes, tmp_path):
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(boxes, tmp_path / "copy" / "data")
+    one = make_run(tmp_path / "one", samples, boxes)
+    other = make_run(tmp_path / "other", samples, tmp_path / "copy" / "data")
+    table = other / "predictions" / "per_sample_rank0.csv"
+    table.write_text(table.read_text().replace("chair,a,0,", "chair,a,3,"))
+    shown = collect([read_run(one), read_run(other)])
+    assert [n for n in shown.notes if str(boxes) in n and str(tmp_path / "copy" / "data") in n] == shown.notes
+    notes = {s["id"]: s["note"] for s in shown.samples}
+    assert notes["a"] == "The runs were given different views: 0, 3."
+    assert notes["b"] == ""
+    assert collect([read_run(one), read_run(other)], root=boxes).notes == []
 
 
 def test_names_that_lead_out_of_the_folders_are_not_followed(make_run, make_dataset, boxes, tmp_path):

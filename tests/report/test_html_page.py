@@ -125,6 +125,16 @@ def test_shapes_are_drawn_and_turn_with_the_keyboard(browser, one):
     browser.until_script("arguments[0].toDataURL() === arguments[1]", canvas, before[0])
 
 
+def test_the_browsers_own_zoom_is_left_to_it(browser, one):
+    browser.open(one)
+    browser.until_script("document.querySelectorAll('#list canvas').length > 0")
+    taken = browser.script(
+        "const canvas = document.querySelector('#list canvas'); return ['+', '-', '0'].flatMap((key) => [false, true]"
+        ".map((ctrlKey) => !canvas.dispatchEvent(new KeyboardEvent('keydown', { key, ctrlKey, cancelable: true }))));"
+    )
+    assert taken == [True, False] * 3
+
+
 def test_unlinked_samples_turn_alone(browser, one):
     browser.open(one)
     browser.find("#linked").click()

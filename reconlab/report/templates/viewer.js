@@ -155,7 +155,7 @@ window.Viewer = (() => {
       ArrowLeft: () => turn(-10, 0), ArrowRight: () => turn(10, 0), ArrowUp: () => turn(0, 10), ArrowDown: () => turn(0, -10),
       "+": () => zoom(1.2), "=": () => zoom(1.2), "-": () => zoom(1 / 1.2), 0: () => { camera().reset(); redraw(); },
     };
-    canvas.addEventListener("keydown", (e) => { if (keys[e.key] && !e.metaKey && !e.altKey) { e.preventDefault(); keys[e.key](); } });
+    canvas.addEventListener("keydown", (e) => { if (keys[e.key] && !e.ctrlKey && !e.metaKey && !e.altKey) { e.preventDefault(); keys[e.key](); } });
     canvas.addEventListener("dblclick", () => { camera().reset(); redraw(); });
     observer.observe(canvas); sizes.observe(canvas);
   }

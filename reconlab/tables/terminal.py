@@ -22,13 +22,6 @@ def text(page: Page, width: int | None = None, styled: bool = False) -> str:
     from rich.table import Table as Grid
     from rich.text import Text
 
-    grid = Grid(title=Text(page.title, "bold"), box=box.SIMPLE_HEAD, title_justify="left")
-    grid.add_column("", overflow="fold")
-    for name, marks in zip(page.columns, page.column_marks, strict=True):
-        grid.add_column(Text(name + _text_marks(marks)), overflow="fold")
-    for line in page.lines:
-        label = Text(line.label + _text_marks(line.marks), "italic" if line.quoted else "")
-        grid.add_row(label, *(_text_square(square, styled) for square in line.squares))
     claims = Grid(title=Text("Claims", "bold"), box=box.SIMPLE_HEAD, title_justify="left")
     for name in claim_columns(page):
         claims.add_column(name, overflow="fold")
@@ -42,7 +35,8 @@ def text(page: Page, width: int | None = None, styled: bool = False) -> str:
         color_system="standard" if styled else None,
         highlight=False,
     )
-    console.print(grid)
+    for grid in _grids(page, console.width, styled):
+        console.print(grid)
     for caption in page.caption:
         console.print(Text(caption))
     if page.verdicts:
@@ -52,6 +46,56 @@ def text(page: Page, width: int | None = None, styled: bool = False) -> str:
     for remark in page.remarks:
         console.print(Text(remark))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _grids(page: Page, width: int, styled: bool) -> list[Any]:
+    """The table; where the terminal is too narrow for its numbers, one below the other with some columns each."""
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    labels = [Text(line.label + _text_marks(line.marks), "italic" if line.quoted else "") for line in page.lines]
+    columns = [[Text(""), *labels]]
+    for i, (name, marks) in enumerate(zip(page.columns, page.column_marks, strict=True)):
+        columns.append(
+            [Text(name + _text_marks(marks)), *(_text_square(line.squares[i], styled) for line in page.lines)]
+        )
+    grids: list[Any] = []
+    left = columns[1:]
+    while left:
+        some = len(left)
+        while some > 1 and _room(columns[:1] + left[:some], width) < 0:
+            some -= 1
+        shown, left = columns[:1] + left[:some], left[some:]
+        grid = Grid(title=None if grids else Text(page.title, "bold"), box=box.SIMPLE_HEAD, title_justify="left")
+        for (head, *_), wide in zip(shown, _widths(shown, width), strict=True):
+            grid.add_column(head, overflow="fold", width=wide)
+        for row in zip(*(cells for _, *cells in shown), strict=True):
+            grid.add_row(*row)
+        grids.append(grid)
+    return grids
+
+
+def _longest(column: list[Any], lines: bool) -> int:
+    texts = [part for cell in column for part in (cell.plain.split("\n") if lines else cell.plain.split())]
+    return max((len(text) for text in texts), default=1)
+
+
+def _room(columns: list[list[Any]], width: int) -> int:
+    """What is left of the width where every word stays whole: a number broken in two reads as another one."""
+    return width - sum(_longest(column, lines=False) for column in columns) - 3 * len(columns) - 1
+
+
+def _widths(columns: list[list[Any]], width: int) -> list[int]:
+    """As wide as the longest word, and what is left by turns to those that want more."""
+    widths = [_longest(column, lines=False) for column in columns]
+    wanted = [_longest(column, lines=True) for column in columns]
+    room = _room(columns, width)
+    while room > 0 and widths != wanted:
+        for i, most in enumerate(wanted):
+            if widths[i] < most and room > 0:
+                widths[i], room = widths[i] + 1, room - 1
+    return widths
 
 
 def _text_marks(marks: list[str]) -> str:

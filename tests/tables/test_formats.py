@@ -194,3 +194,23 @@ def test_without_measurements_the_page_says_where_they_would_be(write):
         "Nothing is measured: there is no results/tables/small.json; run the sweep, or name one with --from."
     ]
     assert [v.verdict for v in shown.verdicts] == ["not run"]
+
+
+@pytest.mark.parametrize("width", [30, 45, 80])
+def test_numbers_are_whole_in_narrow_terminals(width, write, stored, record):
+    """A number broken in two reads as another one: columns go below one another instead."""
+    names = [f"C{i}" for i in range(8)]
+    columns = [{"name": name, "metric": "dpc_cd", "factor": 10 ** (i % 4)} for i, name in enumerate(names)]
+    rows = [{"name": "full", "config": "configs/full.yaml", "paper": {n: 1234.56 for n in names}}]
+    write(columns=columns, rows=rows, claims=[])
+    stored([record("full", s, {"dpc_cd": v}) for s, v in enumerate((123.456, 124.456))])
+    table = load_table("small")
+    found = measure(table, read_stored(table))
+    shown = render(page(found, []), found, "text", width)
+    grids = shown[: shown.index("Paper, Table 9")]
+    assert max(map(len, grids.splitlines())) <= width
+    words = grids.replace(",", " ").split()
+    for factor in (1, 10, 100, 1000):
+        assert words.count(f"{123.956 * factor:.2f}") == 2
+    assert words.count("1234.56") == 8
+    assert [word for word in words if word in names] == names

@@ -10,6 +10,7 @@ from reconlab.tables.judge import judge_paper
 
 NAMES = [f"drwr_table{i}" for i in range(1, 6)] + [f"drkfs_table{i}" for i in range(3, 6)]
 NOT_PRINTED = {
+    ("drwr_table1", "with β chosen per category DRWR is better than DPC under all classes, 2000 points"),
     ("drwr_table5", "a step of DRWR is cheaper than one of DPC"),
     ("drwr_table5", "a step of DRWR is cheaper than one of DRC"),
     ("drkfs_table3", "control: DR-KFS beats shaded MSE beside the original loss in the majority of visual measures"),
@@ -79,6 +80,8 @@ def test_printed_means_are_the_means_of_the_printed_columns(name, table):
     t = table(name)
     mean = t.column("Mean")
     for row in t.rows:
+        if not row.paper:  # of ours
+            continue
         parts = [row.paper[c] for c in mean.mean_of]
         assert sum(parts) / 3 == pytest.approx(row.paper["Mean"], abs=0.5 * 10**-mean.digits + 1.1 * 10**-mean.digits)
 

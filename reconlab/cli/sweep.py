@@ -45,9 +45,10 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run nothing")
     options, unknown = parser.parse_known_args(words[: words.index("--")] if "--" in words else words)
-    from reconlab.lab.engines import engine_options, make_engine
+    from reconlab.lab.engines import check_engine, engine_options, make_engine
     from reconlab.lab.sweep import check_options, choose, expand, load_sweep, steps_of
 
+    check_engine(options.engine, options.address)
     engine_words = engine_options(options.engine, unknown)
     if options.jobs is not None and options.jobs < 1:
         raise ReconlabError(f"--jobs is {options.jobs}: choose at least 1.")

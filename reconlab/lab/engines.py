@@ -259,15 +259,24 @@ def make_engine(
     Raises:
         ReconlabError: There is no such engine, its library is not installed, or an option is not its own.
     """
-    if name not in ENGINES:
-        raise ReconlabError(f"There is no engine {name!r}: choose from {', '.join(ENGINES)}.")
-    if address is not None and name != "ray":
-        raise ReconlabError(f"--address goes with --engine ray, not with {name}.")
+    check_engine(name, address)
     if name == "local" and options:
         raise ReconlabError(f"--{next(iter(options))} does not go with the engine local.")
     if name == "submitit":
         return SubmititEngine(folder, options)
     return RayEngine(address, options) if name == "ray" else LocalEngine()
+
+
+def check_engine(name: str, address: str | None) -> None:
+    """Refuse what no engine can be made of, before anything is begun.
+
+    Raises:
+        ReconlabError: There is no such engine, or it has no address.
+    """
+    if name not in ENGINES:
+        raise ReconlabError(f"There is no engine {name!r}: choose from {', '.join(ENGINES)}.")
+    if address is not None and name != "ray":
+        raise ReconlabError(f"--address goes with --engine ray, not with {name}.")
 
 
 def engine_options(name: str, words: Sequence[str]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def cell_of(record: Any, where: str, source: str, profile: Any) -> Cell | str:
         group=texts["group"],
         seed=whole["seed"],
         state=state,
-        values={str(k): math.nan if v is None else float(v) for k, v in values.items()},
+        values={str(k): math.nan if v is None else _float(v) for k, v in values.items()},
         protocols=flat_protocols(record.get("protocols")),
         n=whole["n"],
         n_failed=whole["n_failed"] or 0,
@@ -98,4 +98,11 @@ def flat_protocols(content: Any) -> dict[str, dict[str, Any]]:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+    return isinstance(value, int | float) and not isinstance(value, bool) and _float(value).is_integer()
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf

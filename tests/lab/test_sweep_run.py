@@ -439,3 +439,13 @@ def test_a_cell_that_is_called_otherwise_now_is_not_run_again(trial, capsys):
     (trial.folder / "cells" / "older").rename(trial.folder / "cells" / "xa")
     assert trial.run() == 0
     assert len(trial.starts()) == 2, "nothing was run a second time"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--engine=slurm"], "There is no engine 'slurm'"), (["--address=a:1"], "--address goes with --engine ray")],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse(words, said, trial, capsys):
+    assert trial.run("--dry-run", *words) == 2
+    assert said in capsys.readouterr().err
+    assert not trial.out.exists()

@@ -176,3 +176,11 @@ def test_a_count_that_is_no_number_does_not_end_the_reading(write, root):
     (root / "run" / "run.json").write_text('{"metrics": {"test/dpc_cd": 0.05, "test/dpc_cd/n": NaN}}')
     (cell,) = read_source("full=run", load_table("small")).cells
     assert (cell.values, cell.n) == ({"dpc_cd": 0.05}, None)
+
+
+def test_a_whole_number_beyond_all_floats_is_not_finite(write, stored, record):
+    write()
+    file = stored([record("full", 0, {"dpc_cd": 10**400}), record("full", 1, {"dpc_cd": 0.05})])
+    found = measure(load_table("small"), read_source(str(file), load_table("small"))).get("full", "CD")
+    assert found.by_seed == {1: pytest.approx(5.0)}
+    assert found.remarks == ["the value of seed 0 is not finite and left out"]

@@ -103,7 +103,10 @@ def collect(
 
 def merge(runs: Sequence[Run]) -> dict[Key, list[Sample | None]]:
     """The same samples of all runs side by side: by category and id, and by view where a run judges several."""
-    by_view = any(len({(s.category, s.id) for s in run.samples}) < len(run.samples) for run in runs)
+    by_view = any(
+        len({(s.category, s.id) for s in run.samples}) < len({(s.category, s.id, s.view) for s in run.samples})
+        for run in runs
+    )  # a sample that two ranks judged (to fill a batch) is the same view twice
     merged: dict[Key, list[Sample | None]] = {}
     for index, run in enumerate(runs):
         for sample in run.samples:

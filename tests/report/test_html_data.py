@@ -154,6 +154,18 @@ def test_samples_are_matched_by_category_id_and_view(make_run, samples, tmp_path
     assert ("chair", "a", 3) in keys
 
 
+def test_a_sample_that_two_ranks_judged_is_one(make_run, samples, tmp_path):
+    ranks, single = make_run(tmp_path / "ranks", samples), make_run(tmp_path / "single", samples)
+    lines = (ranks / "predictions" / "per_sample_rank0.csv").read_text().splitlines(keepends=True)
+    (ranks / "predictions" / "per_sample_rank0.csv").write_text("".join(lines[:5]))
+    (ranks / "predictions" / "per_sample_rank1.csv").write_text("".join([lines[0], *lines[5:], lines[1]]))
+    table = single / "predictions" / "per_sample_rank0.csv"
+    table.write_text(table.read_text().replace(",0,", ",2,", 1))  # another view of the first sample
+    merged = merge([read_run(ranks), read_run(single)])
+    assert len(merged) == len(samples)
+    assert all(all(row) for row in merged.values())
+
+
 def test_failed_samples_get_their_3d_first_then_the_worst_by_each_metric(make_run, samples, tmp_path):
     run = read_run(make_run(tmp_path / "run", samples))
     values = [run.values[name] for name in ("chamfer", "voxel_iou")]

@@ -74,19 +74,25 @@ def collect() -> None:
             for column, label in COLUMNS.items():
                 group = [c[split]["mean"] for c in found.get((network, column), {}).values() if split in c]
                 if group:
-                    shown = " | ".join(f"{statistics.mean(g[k] for g in group):.4g}" for k in keys)
+                    shown = " | ".join(
+                        f"{statistics.mean(g[k] for g in group):.4g}" if all(k in g for g in group) else "–"
+                        for k in keys
+                    )
                     print(f"| {split} | {title} | {label} | {len(group)} | {shown} |")
         for column in RIVALS:
             gains: dict[str, list[float]] = {k: [] for k in keys}
             for network in TITLES:
                 ours, base = found.get((network, column), {}), found.get((network, "original"), {})
                 seeds = [s for s in ours if s in base and split in ours[s] and split in base[s]]
-                for k in keys if seeds else ():
+                both = [c[s][split]["mean"] for c in (ours, base) for s in seeds]
+                for k in (k for k in keys if seeds and all(k in m for m in both)):
                     one, other = (statistics.mean(x[s][split]["mean"][k] for s in seeds) for x in (ours, base))
                     gains[k].append(100 * (1 - one / other))
             if any(gains.values()):
                 shown = "  ".join(
-                    f"{k} {statistics.mean(v):+.1f} % ({sum(x > 0 for x in v)} of {len(v)})" for k, v in gains.items()
+                    f"{k} {statistics.mean(v):+.1f} % ({sum(x > 0 for x in v)} of {len(v)})"
+                    for k, v in gains.items()
+                    if v
                 )
                 print(f"{split} {COLUMNS[column]}: {shown}")
 

@@ -82,5 +82,6 @@ def render_summary(lines: Sequence[Line], form: str) -> str:
 
 def _counts(line: Line) -> tuple[str, ...]:
     seeds = f"{line.seeds} seed{'s' if line.seeds != 1 else ''} at most"
-    measured = f"{line.cells} cells, {seeds}, {line.profile}" if line.cells else "nothing"
+    profile = f", {line.profile}" if line.profile else ""
+    measured = f"{line.cells} cells, {seeds}{profile}" if line.cells else "nothing"
     return str(line.holds), str(line.fails), str(line.open), measured

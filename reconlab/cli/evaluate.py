@@ -8,8 +8,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
@@ -21,14 +22,9 @@ EVERY = 10.0  # seconds between two lines of progress where a bar cannot move
 TRUE_POINTS = 10_000
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ReconlabError(f"evaluate: {message.rstrip('.')} (reconlab evaluate --help says more).")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = _Parser(
+    parser = CommandParser(
         "reconlab evaluate",
         description="Compare reconstructions with true shapes: two files, two folders (matched by relative path "
         "without suffix; the first folder is the category), a folder and a built dataset, or a table of pairs.",

@@ -7,8 +7,9 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
@@ -30,14 +31,9 @@ GALLERIES = ("drwr-fig9", "drkfs-fig5", "drkfs-fig7")
 COUNTS = {"drkfs-fig2": 20, "drkfs-fig6": 56, "metric-meaning": 8}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ReconlabError(f"figure: {message.rstrip('.')} (reconlab figure --help says more).")
-
-
 def main(argv: Sequence[str]) -> int:
     """Draw one figure into a PNG file."""
-    parser = _Parser(
+    parser = CommandParser(
         "reconlab figure",
         description="Make a figure of a paper anew, in one PNG file.",
         epilog="\n".join(f"{name}  {text}" for name, text in FIGURES.items()),

@@ -7,8 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
@@ -18,14 +19,9 @@ if TYPE_CHECKING:
 LARGE = 30_000_000  # bytes from which on a file is called large
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ReconlabError(f"report: {message.rstrip('.')} (reconlab report --help says more).")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = _Parser(
+    parser = CommandParser(
         "reconlab report",
         description="Write one HTML file of run directories (of reconlab fit, test or evaluate) and sweep folders: "
         "curves, tables, and samples in 3D, of several runs side by side. It opens without a network.",

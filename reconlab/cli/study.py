@@ -6,19 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ReconlabError(f"study: {message.rstrip('.')} (reconlab study --help says more).")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = _Parser(
+    parser = CommandParser(
         "reconlab study",
         description="A perceptual study as in DR-KFS, section 4.2: people see a picture and two reconstructions "
         "of it, and choose the one that looks more like it.",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a sweep."""
     words = list(argv)
     extra = words[words.index("--") + 1 :] if "--" in words else []
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "reconlab sweep",
         description="Run the cells of a W&B sweep file without a server; run it again to go on.",
         epilog=EPILOG,

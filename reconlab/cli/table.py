@@ -6,19 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ReconlabError(f"table: {message.rstrip('.')} (reconlab table --help says more).")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's options."""
-    parser = _Parser(
+    parser = CommandParser(
         "reconlab table",
         description="Print a table of a paper: what was measured beside what the paper prints, and whether its "
         "claims hold. Without --from it reads results/tables/NAME.json beside configs/.",

@@ -33,11 +33,6 @@ class Breakdown:
     categories: list[str]
     lines: list[Line]
 
-    @property
-    def any_failed(self) -> bool:
-        """Whether some metric counted a failed sample."""
-        return any(line.failed not in ("0", ABSENT) for line in self.lines)
-
 
 @dataclass
 class Row:

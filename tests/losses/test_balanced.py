@@ -1,11 +1,9 @@
 import math
-import os
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from reconlab.batch import Batch
@@ -17,6 +15,7 @@ from reconlab.losses.balanced import shape_tensors
 from reconlab.networks import AtlasNet, Network
 from reconlab.networks.checkpoint import load_checkpoint
 from reconlab.shapes import ImplicitField, Mesh, PointCloud, TemplateMesh, VoxelGrid
+from tests.ranks import one_rank, run_ranks
 
 BATCH = Batch(["a"], ["x"])
 
@@ -253,22 +252,18 @@ def test_log_variances_are_optimised_with_the_network_and_do_not_decay():
     assert kept["weight_decay"] == 0
 
 
-def process(folder: str, rank: int) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    found = {}
-    for method in ("gradient", "uncertainty"):
-        loss = two(method=method)
-        loss(PointCloud(torch.tensor([[[1.0 + rank, 0.0, 0.0]]], requires_grad=True)), BATCH)
-        found[method] = loss.weights()
-    torch.save(found, os.path.join(folder, f"{rank}.pt"))
-    dist.destroy_process_group()
+def process(folder: Path, rank: int) -> None:
+    with one_rank(folder, rank):
+        found = {}
+        for method in ("gradient", "uncertainty"):
+            loss = two(method=method)
+            loss(PointCloud(torch.tensor([[[1.0 + rank, 0.0, 0.0]]], requires_grad=True)), BATCH)
+            found[method] = loss.weights()
+        torch.save(found, folder / f"{rank}.pt")
 
 
 def test_processes_share_the_mean(tmp_path):
-    commands = [[sys.executable, __file__, str(tmp_path), str(rank)] for rank in range(2)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RECONLAB_THREADS": "1"}
-    ranks = [subprocess.Popen(command, env=environment) for command in commands]
-    assert [rank.wait(timeout=600) for rank in ranks] == [0, 0]
+    run_ranks(__file__, tmp_path)
     a, b = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     far = [2000 * math.sqrt((5 - x) ** 2 + 50) for x in (1, 2)]
     assert a["gradient"].tolist() == pytest.approx([(2 + 4) / sum(far), 1], rel=1e-5)
@@ -380,4 +375,4 @@ def test_a_term_that_does_not_reach_the_shape():
 
 
 if __name__ == "__main__":
-    process(sys.argv[1], int(sys.argv[2]))
+    process(Path(sys.argv[1]), int(sys.argv[2]))

@@ -4,14 +4,11 @@ Run as a script, this file is one rank.
 """
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 import trimesh
 
 from reconlab.batch import Batch
@@ -31,6 +28,7 @@ from reconlab.metrics import (
     VoxelMSE,
 )
 from reconlab.shapes import Mesh, PointCloud
+from tests.ranks import one_rank, run_ranks
 
 CATEGORIES = ["chair", "lamp", "chair", "boat", "lamp", "chair", "chair"]
 # Which of the seven samples each rank sees, as batches: uneven, one rank empty, interleaved.
@@ -94,27 +92,14 @@ def measure(batches: list[list[int]]) -> dict[str, float]:
     return result
 
 
-def rank_main(rank: int, folder: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
-    results = [measure(shards[rank]) for shards in SHARDS]
-    dist.barrier()
-    dist.destroy_process_group()
-    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+def rank_main(folder: Path, rank: int) -> None:
+    with one_rank(folder, rank):
+        results = [measure(shards[rank]) for shards in SHARDS]
+        (folder / f"rank{rank}.json").write_text(json.dumps(results))
 
 
 def test_two_processes_are_exact(tmp_path: Path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "RECONLAB_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(rank), str(tmp_path)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=600)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], "\n".join(errors)
+    run_ranks(__file__, tmp_path)
     expected = measure([[0, 1, 2, 3, 4, 5, 6]])
     assert expected["chamfer_dpc/n"] == 7
     assert expected["chamfer_dpc/n_failed"] == 2
@@ -126,4 +111,4 @@ def test_two_processes_are_exact(tmp_path: Path):
 
 
 if __name__ == "__main__":
-    rank_main(int(sys.argv[1]), Path(sys.argv[2]))
+    rank_main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -1,18 +1,16 @@
 """Free shapes on two processes that see different names. Run as a script, this file is one rank."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from reconlab.batch import Batch
 from reconlab.networks import FreePoints
 from reconlab.networks.base import Network
+from tests.ranks import one_rank, run_ranks
 
 STEPS = [[["d", "a"], ["c", "a"]], [["b", "d"], ["c", "e"]]]  # by rank, then step
 
@@ -29,24 +27,21 @@ class Step(torch.nn.Module):
 
 
 def rank_main(folder: Path, rank: int) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    network = FreePoints(3, samples=6)
-    start = [row.detach().clone() for row in network.values]
-    step = DistributedDataParallel(Step(network))
-    optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    for names in STEPS[rank]:
-        optimizer.zero_grad()
-        step(names).backward()
-        optimizer.step()
-    scale = [(row / first).mean().item() for row, first in zip(network.values, start, strict=True)]
-    (folder / f"{rank}.json").write_text(json.dumps({"rows": network.rows, "scale": scale}))
-    dist.destroy_process_group()
+    with one_rank(folder, rank):
+        network = FreePoints(3, samples=6)
+        start = [row.detach().clone() for row in network.values]
+        step = DistributedDataParallel(Step(network))
+        optimizer = torch.optim.SGD(network.parameters(), 0.1)
+        for names in STEPS[rank]:
+            optimizer.zero_grad()
+            step(names).backward()
+            optimizer.step()
+        scale = [(row / first).mean().item() for row, first in zip(network.values, start, strict=True)]
+        (folder / f"{rank}.json").write_text(json.dumps({"rows": network.rows, "scale": scale}))
 
 
 def test_ranks_agree_on_rows_and_values(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RECONLAB_THREADS": "1"}
-    ranks = [subprocess.Popen([sys.executable, __file__, str(tmp_path), str(r)], env=environment) for r in range(2)]
-    assert [process.wait(120) for process in ranks] == [0, 0]
+    run_ranks(__file__, tmp_path)
     one, two = (json.loads((tmp_path / f"{r}.json").read_text()) for r in range(2))
     # Names of each step together, in order: a b d, then c e.
     assert one["rows"] == two["rows"] == {"x/a": 0, "x/b": 1, "x/d": 2, "x/c": 3, "x/e": 4}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ SPLIT = (0.7, 0.15, 0.15)
 
 def main(argv: Sequence[str]) -> int:
     """``build`` or ``check``; exit status 2 if anything is wrong with the input."""
-    parser = argparse.ArgumentParser("reconlab data", description="Build a dataset, or verify one.")
+    parser = CommandParser("reconlab data", description="Build a dataset, or verify one.")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser(
         "build", help="make a dataset of procedural shapes, of meshes, or of data as others published them"

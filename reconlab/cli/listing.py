@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 from collections.abc import Sequence
 from pathlib import Path
 
 import reconlab
+from reconlab.cli.parser import CommandParser
 
 ROOMS = {"networks": "Network", "losses": "Loss", "metrics": "Metric"}
 
@@ -53,7 +53,7 @@ def tables() -> dict[str, str]:
 
 def main(argv: Sequence[str]) -> int:
     """Print the names of a room, or of the papers' tables."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "reconlab list", description="Name what a config may use as class_path, and what reconlab table prints."
     )
     parser.add_argument("what", choices=sorted([*ROOMS, "tables"]))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from reconlab.cli.parser import CommandParser
 from reconlab.errors import ReconlabError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 def main(argv: Sequence[str]) -> int:
     """Reconstruct each image; a bad one is reported and the others are still done (exit status 2 at the end)."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         "reconlab predict",
         description="Reconstruct shapes from images. An alpha channel is used as the mask; without one, a plain "
         "background (the colour of the image's border) is assumed.",

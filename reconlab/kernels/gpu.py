@@ -1,9 +1,9 @@
 """What the Triton kernels share: which path an operator takes, and where and how a kernel is launched.
 
-A kernel lives in its operator's ``cuda.py``, which imports triton and is itself imported only where it is used: triton
-is a wheel that comes with torch's CUDA builds on Linux, and nothing else needs it. Under ``TRITON_INTERPRET=1`` (set
-before the first import of a ``cuda.py``) the same kernels run on CPU tensors in Triton's interpreter, which is how they
-are checked where there is no GPU.
+A kernel lives in its operator's ``cuda.py``, which imports triton and is itself imported only where it is used:
+triton is a wheel that comes with torch's CUDA builds on Linux, and nothing else needs it. Under
+``TRITON_INTERPRET=1``, set before the first import of a ``cuda.py``, the same kernels run on CPU tensors in Triton's
+interpreter, which is how they are checked where there is no GPU.
 """
 
 from __future__ import annotations

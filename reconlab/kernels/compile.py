@@ -32,9 +32,9 @@ OPERATORS = (
 """Folders of ``kernels/`` that have a ``cuda.py``."""
 
 
-def examples() -> dict[str, list[Example]]:
+def examples(operators: Sequence[str] = OPERATORS) -> dict[str, list[Example]]:
     """The compilations to check, by operator."""
-    return {name: list(importlib.import_module(f"reconlab.kernels.{name}.cuda").EXAMPLES) for name in OPERATORS}
+    return {name: list(importlib.import_module(f"reconlab.kernels.{name}.cuda").EXAMPLES) for name in operators}
 
 
 def resources(example: Example, arch: int) -> dict[str, Any]:
@@ -81,9 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("This needs triton, without TRITON_INTERPRET.\n")
         return 2
     rows, failed = [], False
-    for name, list_of in examples().items():
-        if options.only and name not in options.only:
-            continue
+    for name, list_of in examples(options.only or OPERATORS).items():
         for example in list_of:
             for arch in options.arch:
                 row: dict[str, Any] = {"operator": name, "kernel": example.kernel.__name__, "label": example.label}

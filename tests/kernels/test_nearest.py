@@ -194,5 +194,5 @@ def test_unfitting_input_is_named() -> None:
         nearest(good, torch.zeros(2, 0, 3))
     with pytest.raises(ReconlabError, match="float32"):
         nearest(good.double(), good.double(), backend="cpu")
-    with pytest.raises(ReconlabError, match="cuda"):
-        nearest(good, good, backend="cuda")  # type: ignore[arg-type]
+    with pytest.raises(ReconlabError, match="grid"):
+        nearest(good, good, backend="grid")  # type: ignore[arg-type]

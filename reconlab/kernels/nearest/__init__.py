@@ -73,7 +73,7 @@ class _Nearest(torch.autograd.Function):
             from reconlab.kernels.nearest.reference import nearest_neighbours
 
             distance, index = nearest_neighbours(source, target)
-        ctx.save_for_backward(source, target, index, distance)
+        ctx.save_for_backward(source, target, index, None if path == "cuda" else torch.isfinite(distance))
         ctx.mark_non_differentiable(index)
         ctx.path = path
         return distance, index
@@ -81,15 +81,14 @@ class _Nearest(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        source, target, index, distance = ctx.saved_tensors
+        source, target, index, matched = ctx.saved_tensors
         if ctx.path == "cuda":
             from reconlab.kernels.nearest import cuda
 
-            return *cuda.gradients(source, target, index, distance, grad.contiguous(), ctx.needs_input_grad[1]), None
+            return *cuda.gradients(source, target, index, grad.contiguous(), ctx.needs_input_grad[1]), None
         where = index[..., None].expand(-1, -1, 3)
         step = 2.0 * grad[..., None] * (source - target.gather(1, where))
-        matched = torch.isfinite(distance)[..., None]
-        step = torch.where(matched, step, torch.zeros((), dtype=step.dtype, device=step.device))
+        step = torch.where(matched[..., None], step, torch.zeros((), dtype=step.dtype, device=step.device))
         back = torch.zeros_like(target).scatter_add_(1, where, -step) if ctx.needs_input_grad[1] else None
         return step, back, None
 

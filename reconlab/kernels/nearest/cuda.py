@@ -93,22 +93,29 @@ def _closest(distances, indices, distance, index, count, splits, BLOCK: tl.const
 
 @triton.jit
 def _steps(
-    source, target, index, distance, upstream, by_source, by_target, count, sources, targets,
+    source, target, index, upstream, by_source, by_target, count, sources, targets,
     SCATTER: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of each source and, by atomics, its negative to the chosen target."""
+    """Gradient of each source and, by atomics, its negative to the chosen target; none over infinite distances."""
     point = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = point < count
-    matched = tl.load(distance + point, mask=inside, other=float("inf")) < float("inf")
-    at = point // sources * targets + tl.load(index + point, mask=inside, other=0)
+    here = point * 3
+    there = (point // sources * targets + tl.load(index + point, mask=inside, other=0)) * 3
+    dx = tl.load(source + here, mask=inside, other=0.0) - tl.load(target + there, mask=inside, other=0.0)
+    dy = tl.load(source + here + 1, mask=inside, other=0.0) - tl.load(target + there + 1, mask=inside, other=0.0)
+    dz = tl.load(source + here + 2, mask=inside, other=0.0) - tl.load(target + there + 2, mask=inside, other=0.0)
+    matched = inside & (dx * dx + dy * dy + dz * dz < float("inf"))
     twice = 2.0 * tl.load(upstream + point, mask=matched, other=0.0)
-    for axis in tl.static_range(3):
-        here = tl.load(source + point * 3 + axis, mask=matched, other=0.0)
-        there = tl.load(target + at * 3 + axis, mask=matched, other=0.0)
-        step = twice * (here - there)
-        tl.store(by_source + point * 3 + axis, step, mask=inside)
-        if SCATTER:
-            tl.atomic_add(by_target + at * 3 + axis, -step, mask=matched, sem="relaxed")
+    dx = tl.where(matched, twice * dx, 0.0)
+    dy = tl.where(matched, twice * dy, 0.0)
+    dz = tl.where(matched, twice * dz, 0.0)
+    tl.store(by_source + here, dx, mask=inside)
+    tl.store(by_source + here + 1, dy, mask=inside)
+    tl.store(by_source + here + 2, dz, mask=inside)
+    if SCATTER:
+        tl.atomic_add(by_target + there, -dx, mask=matched, sem="relaxed")
+        tl.atomic_add(by_target + there + 1, -dy, mask=matched, sem="relaxed")
+        tl.atomic_add(by_target + there + 2, -dz, mask=matched, sem="relaxed")
 
 
 @triton.jit
@@ -174,17 +181,17 @@ def nearest_neighbours(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gradients(
-    source: Tensor, target: Tensor, index: Tensor, distance: Tensor, upstream: Tensor, by_target: bool
+    source: Tensor, target: Tensor, index: Tensor, upstream: Tensor, by_target: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients by both clouds, of ``(B, N)`` upstream gradients of the squared distances.
 
-    In deterministic mode the steps are sorted by their targets and summed; else they are added by atomics.
+    In deterministic mode the steps are sorted by their targets and summed; else they are added by atomics. Pairs at
+    infinite distance get and give no gradient.
 
     Args:
         source: ``(B, N, 3)``, contiguous as all arguments.
         target: ``(B, M, 3)``.
         index: ``(B, N)`` int64.
-        distance: ``(B, N)``; points at infinite distance get and give no gradient.
         upstream: ``(B, N)``.
         by_target: Whether the target's gradient is wanted.
     """
@@ -198,7 +205,7 @@ def gradients(
     scatter = by_target and not ordered
     with on_device(source):
         _steps[(triton.cdiv(count, BLOCK),)](
-            source, target, index, distance, upstream, by_source, back, count, sources, targets,
+            source, target, index, upstream, by_source, back, count, sources, targets,
             SCATTER=scatter, BLOCK=BLOCK,
         )  # fmt: skip
         if ordered:
@@ -239,7 +246,7 @@ EXAMPLES = [
     *(
         Example(
             _steps,
-            {**_POINTS, "index": "*i64", "distance": "*fp32", "upstream": "*fp32", "by_source": "*fp32"}
+            {**_POINTS, "index": "*i64", "upstream": "*fp32", "by_source": "*fp32"}
             | {"by_target": "*fp32", "count": "i32", **_SIZES},
             {"SCATTER": scatter, "BLOCK": BLOCK},
             label="atomics" if scatter else "",

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,17 @@ import torch
 from reconlab.threads import limit_threads
 
 
-def parse(description: str | None) -> argparse.Namespace:
-    """The options that all benchmarks share; limits the process to ``--threads``."""
+def parse(description: str | None, peers: Sequence[str] = ()) -> argparse.Namespace:
+    """The options that all benchmarks share; limits the process to ``--threads``.
+
+    ``options.peers`` are those of ``peers`` (libraries or compilers that need not be there) that were asked for.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, help="write the results as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one to warm up (default 5)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and of the kernels (default 1)")
+    if peers:
+        parser.add_argument("--peer", dest="peers", action="append", default=[], choices=peers, help="measure it too")
     options = parser.parse_args()
     limit_threads(options.threads)
     return options

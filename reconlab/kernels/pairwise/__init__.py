@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from reconlab.errors import ReconlabError
+from reconlab.kernels.gpu import choose_backend
 from reconlab.threads import parallel_map
 
 __all__ = ["pairwise_repulsion"]
@@ -24,7 +25,7 @@ def pairwise_repulsion(
     *,
     sigma: float = 1.0,
     squared: bool = False,
-    backend: Literal["auto", "reference", "cpu", "grid"] = "auto",
+    backend: Literal["auto", "reference", "cpu", "cuda", "grid"] = "auto",
 ) -> Tensor:
     r"""``Σ_j Σ_k w_j w_k exp(-d(p_j, p_k) / σ + δ_j)`` of each image, the sum over j of DRWR's Eq. 5.
 
@@ -40,9 +41,10 @@ def pairwise_repulsion(
         backend: ``reference`` is blocked torch, ``cpu`` the fused kernel over all pairs, ``grid`` the kernel of
             O(J) time for distances (not their squares): value within 1e-3 and gradient by the points within
             1e-2 (rms of the error over rms of the gradient; 2e-2 for points on a thin line) of the exact ones,
-            mostly 1e-5 and 1e-3; the gradients of weights and bias stay exact, O(J²). ``auto`` takes ``grid``
-            for images with many weighted points and ``cpu`` for others, both for float32 on the CPU, and
-            ``reference`` otherwise.
+            mostly 1e-5 and 1e-3; the gradients of weights and bias stay exact, O(J²). ``cuda`` is the fused
+            kernel over all pairs on the GPU: O(J) memory, no atomics, so the same bits every time. ``auto`` takes
+            ``grid`` for images with many weighted points and ``cpu`` for others, both for float32 on the CPU,
+            ``cuda`` for float32 on a GPU, and ``reference`` otherwise.
 
     Returns:
         ``(M,)``, differentiable once by points, weights and bias. The work for the gradients of weights and
@@ -69,8 +71,26 @@ def pairwise_repulsion(
     kind = torch.promote_types(torch.promote_types(points.dtype, weights.dtype), torch.float32)
     points, column = points.to(kind), weights.to(kind)
     row = column if bias is None else column * bias.to(kind).exp()
-    value: Tensor = _Repulsion.apply(points, row, column, float(sigma), bool(squared), backend)
+    value: Tensor = _Repulsion.apply(
+        points, row, column, float(sigma), bool(squared), _path(backend, squared, points, row, column)
+    )
     return value
+
+
+def _path(backend: str, squared: bool, *tensors: Tensor) -> str:
+    """``reference``, ``cuda``, or of the CPU ``cpu``, ``grid`` or ``either``."""
+    if backend not in ("auto", "reference", "cpu", "cuda", "grid"):
+        raise ReconlabError(
+            f"pairwise_repulsion() has the backends auto, reference, cpu, cuda and grid, not {backend!r}."
+        )
+    if backend == "grid":
+        if any(t.device.type != "cpu" or t.dtype != torch.float32 for t in tensors):
+            raise ReconlabError("pairwise_repulsion(backend='grid') takes float32 tensors on the CPU.")
+        if squared:
+            raise ReconlabError("pairwise_repulsion(backend='grid') takes distances; use 'cpu' for squared ones.")
+        return "grid"
+    path = choose_backend("pairwise_repulsion", backend, *tensors)
+    return "either" if backend == "auto" and path == "cpu" else path
 
 
 class _Repulsion(torch.autograd.Function):
@@ -78,25 +98,22 @@ class _Repulsion(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, points: Tensor, row: Tensor, column: Tensor, sigma: float, squared: bool, backend: str
+        ctx: Any, points: Tensor, row: Tensor, column: Tensor, sigma: float, squared: bool, path: str
     ) -> Tensor:
-        host = points.device.type == "cpu" and points.dtype == torch.float32
-        if backend not in ("auto", "cpu", "grid", "reference"):
-            raise ReconlabError(
-                f"pairwise_repulsion() has the backends auto, cpu, grid and reference, not {backend!r}."
-            )
-        if backend in ("cpu", "grid") and not host:
-            raise ReconlabError(f"pairwise_repulsion(backend={backend!r}) takes float32 tensors on the CPU.")
-        if backend == "grid" and squared:
-            raise ReconlabError("pairwise_repulsion(backend='grid') takes distances; use 'cpu' for squared ones.")
-        if host and backend != "reference":
-            weights_too = bool(ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
-            least = {"grid": 0, "auto": GRID_FROM}.get(backend)
-            value, *gradients = _on_cpu(points, row, column, sigma, squared, weights_too, least)
-        else:
+        weights_too = bool(ctx.needs_input_grad[1] or ctx.needs_input_grad[2])
+        gradients: list[Tensor | None]
+        if path == "cuda":
+            from reconlab.kernels.pairwise import cuda
+
+            points, row, column = points.contiguous(), row.contiguous(), column.contiguous()
+            value, *gradients = cuda.repulsion(points, row, column, sigma, squared, weights_too)
+        elif path == "reference":
             from reconlab.kernels.pairwise.reference import repulsion
 
             value, *gradients = repulsion(points, row, column, sigma, squared)
+        else:
+            least = {"grid": 0, "either": GRID_FROM}.get(path)
+            value, *gradients = _on_cpu(points, row, column, sigma, squared, weights_too, least)
         ctx.save_for_backward(*gradients)
         return value
 

@@ -128,7 +128,9 @@ class Reconstruction(pl.LightningModule):
         self._seed_step()
         self.network.advance(self.global_step, self._total_steps())
         self.loss.advance(self.global_step, self._total_steps())
-        parts = self.loss(self.network.reconstruct(batch), batch)
+        shape = self.network.reconstruct(batch)
+        with torch.autocast(self.device.type, enabled=False):  # a loss' differences of near equals need their digits
+            parts = self.loss(shape, batch)
         loss = parts["loss"]
         if not torch.isfinite(loss):
             values = ", ".join(f"{k} {v.item():.4g}" for k, v in parts.items())

@@ -15,6 +15,7 @@ from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.resnet import Norm, ResNet18
+from reconlab.precision import as_now, at_least_single
 from reconlab.shapes import Mesh, Shape, VoxelGrid
 
 Decode = Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +33,7 @@ class PatchSurface(Shape):
 
     def __init__(self, decode: Decode, latent: Tensor, patches: int, grid: int, training: bool) -> None:
         self.decode = decode
-        self.latent = latent
+        self.latent = at_least_single(latent)
         self.count = patches
         self.grid = grid
         self.training = training
@@ -143,7 +144,11 @@ class PatchDecoder(nn.Module):
         x = uv.permute(1, 3, 0, 2).reshape(patches, 2, batch * n)
         last = len(self.weights) - 1
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = torch.baddbmm(bias, weight, x)
+            if i in (0, last):  # coordinates go in or come out
+                with torch.autocast(x.device.type, enabled=False):
+                    x = torch.baddbmm(bias, weight, x.to(bias))
+            else:
+                x = torch.baddbmm(bias, weight, x)
             if i == 0:
                 x = (x.reshape(patches, -1, batch, n) + latent.t().unsqueeze(-1)).reshape(patches, -1, batch * n)
             if i < last:
@@ -204,7 +209,8 @@ class AtlasNet(Network):
     def forward(self, images: Tensor, cameras: Cameras | None = None) -> PatchSurface:
         """``(B, 3, H, W)`` in [0, 1] to surfaces; cameras are not used."""
         latent = self.encoder(images)
-        return PatchSurface(self.decoder, latent, self.decoder.patches, self.grid, self.training)
+        decode = as_now(self.decoder, images.device.type)
+        return PatchSurface(decode, latent, self.decoder.patches, self.grid, self.training)
 
 
 class AtlasNetAutoencoder(Network):
@@ -238,7 +244,8 @@ class AtlasNetAutoencoder(Network):
     def encode(self, points: Tensor) -> PatchSurface:
         """``(B, N, 3)`` points to surfaces."""
         latent = self.head(self.features(points.transpose(1, 2)).amax(-1))
-        return PatchSurface(self.decoder, latent, self.decoder.patches, self.grid, self.training)
+        decode = as_now(self.decoder, points.device.type)
+        return PatchSurface(decode, latent, self.decoder.patches, self.grid, self.training)
 
     def reconstruct(self, batch: Batch) -> Shape:
         """The true surface's points, through the code and back."""

@@ -11,6 +11,7 @@ from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.dpc import SameConv, cut_normal_, he_
 from reconlab.networks.resize import to_side
+from reconlab.precision import full_precision
 from reconlab.shapes import PointCloud
 
 SIDE = 64
@@ -83,4 +84,4 @@ class CAPNet(Network):
         x = x.flatten(1)
         for layer in self.layers:
             x = F.relu(layer(x))
-        return PointCloud(self.extent * torch.tanh(self.head(x)).unflatten(-1, (-1, 3)))
+        return PointCloud(self.extent * torch.tanh(full_precision(self.head, x)).unflatten(-1, (-1, 3)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
+from reconlab.precision import full_precision
 from reconlab.shapes import PointCloud
 
 CODE = 1024
@@ -156,7 +157,7 @@ class DPC(Network):
 
     def decode(self, code: Tensor) -> PointCloud:
         """Codes ``(B, 1024)`` to clouds."""
-        points = 0.5 * torch.tanh(self.decoder(code)).unflatten(-1, (-1, 3))
+        points = 0.5 * torch.tanh(full_precision(self.decoder, code)).unflatten(-1, (-1, 3))
         if self.scale is None:
             return PointCloud(points)
-        return ScaledPoints(points, torch.sigmoid(self.scale(code))[:, 0])
+        return ScaledPoints(points, torch.sigmoid(full_precision(self.scale, code))[:, 0])

@@ -8,6 +8,7 @@ from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.resize import to_side
+from reconlab.precision import at_least_single
 from reconlab.shapes import VoxelGrid
 
 SIDE = 64
@@ -66,7 +67,7 @@ class DRCNet(Network):
             raise ReconlabError(
                 "DRCNet normalises by batch and cannot train on one image: set batch_size to 2 or more."
             )
-        logits = self.decoder(self.encoder(to_side(images, SIDE, "DRCNet")))[:, 0]
+        logits = at_least_single(self.decoder(self.encoder(to_side(images, SIDE, "DRCNet")))[:, 0])
         # 1 - (tanh z + 1) / 2, without the loss of digits near 0.
         return VoxelGrid((-2 * logits).sigmoid(), self.threshold)
 

@@ -15,6 +15,7 @@ from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.dpc import SameConv
 from reconlab.networks.resize import to_side
+from reconlab.precision import full_precision
 from reconlab.renderers.pseudo_depth import DISTANCE, FIXED_VIEWS, fixed_views, from_view
 from reconlab.shapes import PointCloud
 
@@ -154,7 +155,8 @@ class EPCGNet(Network):
                 "EPCGNet cannot normalise one image by batch: set norm: group, or a larger batch_size."
             )
         images = to_side(images, SIDE, "EPCGNet")
-        out = self.decoder(self.encoder(images)).unflatten(1, (FIXED_VIEWS, 4))
+        code = self.decoder[:-1](self.encoder(images))
+        out = full_precision(self.decoder[-1], code).unflatten(1, (FIXED_VIEWS, 4))
         return fuse(out[:, :, :3] + self.position, out[:, :, 3] + self.logit, self.points)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reconlab.errors import ReconlabError
+from reconlab.precision import at_least_single
 from reconlab.shapes import ImplicitField
 
 SLOPE = 0.02
@@ -94,7 +95,7 @@ class IMField(ImplicitField):
         target_code: Tensor | None = None,
     ) -> None:
         self.decoder = decoder
-        self.code = code
+        self.code = code = at_least_single(code)
         self.target_code = target_code
         super().__init__(self._logits, len(code), code.device, resolution, chunk, coarse)
 

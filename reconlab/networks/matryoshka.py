@@ -14,6 +14,7 @@ from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.resize import to_side
 from reconlab.networks.resnet import Norm
+from reconlab.precision import full_precision
 from reconlab.shapes import VoxelGrid
 from reconlab.shapes.shape_layers import decode, from_depths, surface_logits
 
@@ -203,7 +204,8 @@ class MatryoshkaNet(Network):
         images = to_side(images, self.image_side, "MatryoshkaNet")
         if self.training and self.shuffle_colours:
             images = _shuffle_colours(images)
-        depths = self.model(images).unflatten(1, (self.layers, 6))
+        # A depth counts cells: half precision would round it to an eighth of one.
+        depths = full_precision(self.model[-1], self.model[:-1](images)).unflatten(1, (self.layers, 6))
         return ShapeLayerGrid(depths, self.temperature, boolean=not self.training and self.export == "boolean")
 
 

@@ -27,6 +27,7 @@ from reconlab.kernels.octree import (
 )
 from reconlab.networks.base import Network
 from reconlab.networks.resnet import Norm, ResNet18
+from reconlab.precision import full_precision
 from reconlab.shapes.octree import OctreeGrid, OctreeLevel, true_grid
 
 SEED = 4
@@ -255,7 +256,7 @@ class OGN(Network):
         context = torch.zeros_like(keys, dtype=torch.bool)
         levels: list[OctreeLevel] = []
         for i, side in enumerate(self.sides):
-            logits = self.heads[i](features)
+            logits = full_precision(self.heads[i], features)
             last = i == len(self.sides) - 1
             if last:
                 opened = torch.zeros_like(context)

@@ -13,6 +13,7 @@ from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.resize import to_side
+from reconlab.precision import full_precision
 from reconlab.shapes import PointCloud
 
 Version = Literal["r2n2", "two_branch", "hourglass"]
@@ -170,8 +171,9 @@ class PointOutNet(Network):
             x, stages, dense = self._turn(x, stages, dense)
         for up, skip in zip(self.ups, reversed(stages), strict=False):
             x = up(x, skip)
-        cells = self.map(x).permute(0, 2, 3, 1).reshape(len(images), -1, 3)
-        return PointCloud(torch.cat([self.head(dense).reshape(len(images), DENSE, 3), cells], dim=1))
+        cells = full_precision(self.map, x).permute(0, 2, 3, 1).reshape(len(images), -1, 3)
+        first = full_precision(self.head, dense).reshape(len(images), DENSE, 3)
+        return PointCloud(torch.cat([first, cells], dim=1))
 
     def _turn(self, x: Tensor, stages: list[Tensor], dense: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
         """Up and down again: the second bottom, what the second way down left, the dense features of both."""

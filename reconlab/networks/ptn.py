@@ -10,6 +10,7 @@ from reconlab.cameras import Cameras
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.resize import to_side
+from reconlab.precision import at_least_single
 from reconlab.shapes import VoxelGrid
 
 SIDE = 64
@@ -70,7 +71,7 @@ class PTNNet(Network):
             ReconlabError: The images are not square.
         """
         code = self.encoder(2 * to_side(images, SIDE, "PTNNet") - 1)
-        return VoxelGrid(self.decoder(code)[:, 0].sigmoid(), self.threshold)
+        return VoxelGrid(at_least_single(self.decoder(code)[:, 0]).sigmoid(), self.threshold)
 
 
 def load_encoder(encoder: nn.Module, path: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
+from reconlab.precision import at_least_single
 from reconlab.shapes.base import Shape
 from reconlab.shapes.voxels import VoxelGrid
 
@@ -67,7 +68,7 @@ class Mesh(Shape):
                 f"Mesh: the splits end at {int(vertex_splits[-1])} vertices and {int(face_splits[-1])} faces, "
                 f"but there are {len(vertices)} and {len(faces)}."
             )
-        self.vertices = vertices
+        self.vertices = at_least_single(vertices)
         self.faces = faces
         self.vertex_splits = vertex_splits.cpu()
         self.face_splits = face_splits.cpu()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
+from reconlab.precision import at_least_single
 from reconlab.shapes.base import Shape
 from reconlab.shapes.voxels import VoxelGrid
 
@@ -14,7 +15,7 @@ class PointCloud(Shape):
     """``B`` clouds of ``N`` points.
 
     Args:
-        points: ``(B, N, 3)``.
+        points: ``(B, N, 3)``; half precision becomes float32, as in every shape.
         normals: ``(B, N, 3)`` unit normals, if the network has them.
 
     Example:
@@ -30,8 +31,8 @@ class PointCloud(Shape):
             raise ReconlabError(
                 f"PointCloud: normals have shape {tuple(normals.shape)}; expected {tuple(points.shape)}, as points."
             )
-        self.positions = points
-        self.normals = normals
+        self.positions = at_least_single(points)
+        self.normals = None if normals is None else at_least_single(normals)
 
     def __len__(self) -> int:
         return self.positions.shape[0]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from reconlab.errors import ReconlabError
 from reconlab.kernels.marching_cubes import marching_cubes
+from reconlab.precision import at_least_single
 from reconlab.shapes.base import Shape
 
 if TYPE_CHECKING:
@@ -38,13 +39,14 @@ class VoxelGrid(Shape):
             raise ReconlabError(
                 f"VoxelGrid: logits have shape {tuple(logits.shape)}; expected {tuple(values.shape)}, as values."
             )
-        self.values = values
+        self.values = at_least_single(values)
         self.threshold = threshold
-        self.logits = logits
+        self.logits = None if logits is None else at_least_single(logits)
 
     @classmethod
     def from_logits(cls, logits: Tensor, threshold: float = 0.5) -> VoxelGrid:
         """The grid of the log-odds ``(B, D, D, D)``."""
+        logits = at_least_single(logits)
         return cls(torch.sigmoid(logits), threshold, logits)
 
     def __len__(self) -> int:

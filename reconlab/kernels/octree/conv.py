@@ -51,8 +51,10 @@ def octree_conv(features: Tensor, weight: Tensor, bias: Tensor, table: Tensor) -
             f"octree_conv() takes features (N, C), weight (27, C, C') and table (N, 27), not "
             f"{tuple(features.shape)}, {tuple(weight.shape)} and {tuple(table.shape)}."
         )
-    out: Tensor = _Conv.apply(features, weight, table)
-    return out + bias
+    # In the weights' type: autocast reaches the way there of a function of our own, but not its way back.
+    with torch.autocast(features.device.type, enabled=False):
+        out: Tensor = _Conv.apply(features.to(weight.dtype), weight, table)
+        return out + bias
 
 
 class _Conv(torch.autograd.Function):

@@ -23,7 +23,7 @@ def screen_faces(
     """Faces of all meshes from all cameras, view after view within a mesh. Differentiable.
 
     Args:
-        mesh: B meshes; half precision is raised to float32.
+        mesh: B meshes.
         cameras: Shape (V,), shared, or (B,V).
         normals: "smooth" (area-weighted vertex normals) or "flat".
         light: Light and ambient; ``Light()`` if None.
@@ -38,12 +38,13 @@ def screen_faces(
     """
     if normals not in ("smooth", "flat"):
         raise ReconlabError(f"{who}: normals is {normals!r}; expected 'smooth' or 'flat'.")
-    if mesh.vertices.dtype in (torch.float16, torch.bfloat16):
-        mesh = Mesh(mesh.vertices.float(), mesh.faces, mesh.vertex_splits, mesh.face_splits)
     rig = _rig(cameras, len(mesh), who).to(mesh.device)
     batch, views = rig.shape
     corners = mesh.face_vertices()
     shades = _FaceShades(_presentable(mesh), normals) if shading else None
+    sizes = [x.diff().tolist() for x in (mesh.vertex_splits, mesh.face_splits)]
+    if batch and all(len(set(x)) == 1 for x in sizes):
+        return _all_at_once(mesh, rig, sizes[0][0], sizes[1][0], shades, light or Light())
     xyz, grey, counts = [corners[:0]], [corners[:0, :, 0]], [0]
     for b in range(batch):
         (v0, v1), (f0, f1) = mesh.vertex_splits[b : b + 2].tolist(), mesh.face_splits[b : b + 2].tolist()
@@ -51,9 +52,24 @@ def screen_faces(
         points = torch.cat([xy, depth.unsqueeze(-1)], -1)
         xyz.append(points[:, mesh.faces[f0:f1] - v0].reshape(-1, 3, 3))
         if shades is not None:
-            grey.append(shades.seen_from(slice(f0, f1), rig[b].position, light or Light()))
+            grey.append(shades.seen_from(slice(f0, f1), (), rig[b].position, light or Light()))
         counts += [f1 - f0] * views
     return torch.cat(xyz), torch.tensor(counts).cumsum(0), torch.cat(grey) if shading else None
+
+
+def _all_at_once(
+    mesh: Mesh, rig: Cameras, vertices: int, faces: int, shades: _FaceShades | None, light: Light
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The same of meshes of one size, as networks make them, without a loop: on a GPU a loop is all launches."""
+    batch, views = rig.shape
+    xy, depth = rig.project(mesh.vertices.reshape(batch, 1, vertices, 3))
+    points = torch.cat([xy, depth.unsqueeze(-1)], -1).reshape(-1, 3)
+    image = torch.arange(batch * views, device=mesh.device).reshape(batch, views, 1) * vertices
+    own = torch.arange(batch, device=mesh.device).reshape(batch, 1, 1) * vertices
+    index = mesh.faces.reshape(batch, 1, 3 * faces) - own + image
+    xyz = points.index_select(0, index.flatten()).reshape(-1, 3, 3)
+    grey = None if shades is None else shades.seen_from(slice(None), (batch, faces), rig.position, light)
+    return xyz, torch.arange(batch * views + 1) * faces, grey
 
 
 class _FaceShades:
@@ -65,12 +81,13 @@ class _FaceShades:
         self.corner_normals = mesh.vertex_normals()[mesh.faces] if normals == "smooth" else flat
         self.centres = mesh.face_vertices().detach().mean(1)
 
-    def seen_from(self, part: slice, eyes: Tensor, light: Light) -> Tensor:
-        """(V·F,3) grey values of the corners of the faces in ``part``."""
-        turned = turn_to_viewer(
-            self.corner_normals[part], self.face_normals[part], self.centres[part], eyes.to(self.centres.dtype)
+    def seen_from(self, part: slice, lead: tuple[int, ...], eyes: Tensor, light: Light) -> Tensor:
+        """(V·F,3) grey values of the corners of the faces in ``part``, which ``lead`` divides into meshes' (B, F)."""
+        normals, faces, centres = (
+            x[part].reshape(*lead, *x.shape[1:]) if lead else x[part]
+            for x in (self.corner_normals, self.face_normals, self.centres)
         )
-        return light.shade(turned).reshape(-1, 3)
+        return light.shade(turn_to_viewer(normals, faces, centres, eyes.to(centres.dtype))).reshape(-1, 3)
 
 
 def _presentable(mesh: Mesh) -> Mesh:

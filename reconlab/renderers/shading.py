@@ -36,16 +36,18 @@ def turn_to_viewer(corner_normals: Tensor, face_normals: Tensor, face_centres: T
     nothing, so the image stays continuous in the vertices. The signs carry no gradient.
 
     Args:
-        corner_normals: (F,3,3) unit normal of each corner.
-        face_normals: (F,3) geometric normals.
-        face_centres: (F,3) any point of each face.
-        eyes: (V,3) camera positions.
+        corner_normals: (...,F,3,3) unit normal of each corner.
+        face_normals: (...,F,3) geometric normals.
+        face_centres: (...,F,3) any point of each face.
+        eyes: (...,V,3) camera positions.
 
     Returns:
-        (V,F,3,3) normals.
+        (...,V,F,3,3) normals.
     """
     with torch.no_grad():
-        with_face = (corner_normals * face_normals[:, None]).sum(-1)  # a smooth normal may oppose a sharp tip's face
-        seen = ((eyes[:, None] - face_centres) * face_normals).sum(-1)
-        sign = torch.where(seen[..., None] < 0, -1.0, 1.0) * torch.where(with_face < 0, -1.0, 1.0)
-    return corner_normals * sign[..., None].to(corner_normals.dtype)
+        with_face = (corner_normals * face_normals.unsqueeze(-2)).sum(-1)  # may oppose a sharp tip's face
+        towards = eyes.unsqueeze(-2) - face_centres.unsqueeze(-3)
+        seen = (towards * face_normals.unsqueeze(-3)).sum(-1)
+        turned = torch.where(with_face < 0, -1.0, 1.0).unsqueeze(-3)
+        sign = torch.where(seen.unsqueeze(-1) < 0, -1.0, 1.0) * turned
+    return corner_normals.unsqueeze(-4) * sign.unsqueeze(-1).to(corner_normals.dtype)

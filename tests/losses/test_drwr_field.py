@@ -95,3 +95,27 @@ def test_fields_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     silhouette_fields(1 - masks, 16)
     assert not drwr_field._cache
     assert drwr_field._cache_bytes == 0
+
+
+@pytest.mark.parametrize("kind", ["normalised", "literal", "released"])
+def test_a_gpu_makes_the_same_fields(kind: str) -> None:
+    """The fields that torch makes where the silhouettes are, against SciPy's on the CPU."""
+    g = torch.Generator().manual_seed(0)
+    images = (torch.rand(6, 31, 31, generator=g) > torch.tensor([0.1, 0.5, 0.9, 0.99, 0, 1]).view(-1, 1, 1)).float()
+    images[5] = 0
+    images[1] *= torch.rand(31, 31, generator=g)  # soft edges, as released fields keep them
+    ours = drwr_field.fields_in_place(images, kind)
+    torch.testing.assert_close(ours, drwr_field._cached_fields(images, kind), atol=1e-6, rtol=0)
+    assert bool((ours[4:] == 1).all()), "full and empty"
+
+
+def test_distance_transform_is_exact_in_blocks(monkeypatch) -> None:
+    from scipy.ndimage import distance_transform_edt
+
+    inside = torch.rand(3, 20, 33, generator=torch.Generator().manual_seed(1)) > 0.97
+    expected = torch.stack([torch.from_numpy(distance_transform_edt(~m.numpy())).float() for m in inside])
+    for block in (1, 5000, 1 << 24):
+        monkeypatch.setattr(drwr_field, "BLOCK", block)
+        assert torch.equal(drwr_field.distance_transform(inside), expected)
+    assert drwr_field.distance_transform(torch.zeros(1, 4, 4, dtype=torch.bool)).isinf().all()
+    assert drwr_field.distance_transform(torch.zeros(0, 4, 4, dtype=torch.bool)).shape == (0, 4, 4)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from reconlab.datasets.synth.primitives import rotation
+from reconlab.kernels.jit import njit
 
 # A generic turn, so that no ray runs along the axis-aligned edges that furniture consists of.
 _TURN = rotation([0.3, 0.9, 0.2], 37.0) @ rotation([1.0, 0.1, -0.4], 23.0)
 
 
-@numba.njit("void(float64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean[::1])", nogil=True, cache=True)
+@njit("void(float64[:,::1], float64[:,::1], int64[:,::1], int64[::1], boolean[::1])", nogil=True, cache=True)
 def _mark(points, vertices, faces, candidates, out):  # type: ignore[no-untyped-def]
     """Set out[i] where the winding number of the closed mesh about candidate point i is positive."""
     for c in range(candidates.shape[0]):

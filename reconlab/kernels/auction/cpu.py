@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from reconlab.kernels.jit import njit
 
 CANDIDATES = 12
 """Length of the lists: shorter ones are refilled more often, longer ones are slower to read."""
@@ -22,7 +23,7 @@ SCALE = 5.0
 """Factor from one ε to the next."""
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
 def _costs(x, y, z, xs, ys, zs, prices, out):
     """Distance plus price of every object."""
     for j in range(len(prices)):
@@ -30,7 +31,7 @@ def _costs(x, y, z, xs, ys, zs, prices, out):
         out[j] = math.sqrt(a * a + b * b + c * c) + prices[j]
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _refill(i, source, xs, ys, zs, prices, costs, near, apart, bound):
     """Make a person's list: the ``K`` cheapest objects and their distances; ``bound`` is the next one's cost."""
     keep = near.shape[1]
@@ -60,7 +61,7 @@ def _refill(i, source, xs, ys, zs, prices, costs, near, apart, bound):
     bound[i] = best[keep] if found == keep + 1 else np.inf
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _best(i, prices, near, apart):
     """Of a person's list, the cheapest object, its cost and the second lowest cost."""
     first, second, which = np.inf, np.inf, np.int64(-1)
@@ -78,7 +79,7 @@ def _best(i, prices, near, apart):
     return which, first, second
 
 
-@numba.njit("float64(float32[:,::1], float32[:,::1], float64, int64[::1])", nogil=True, cache=True)
+@njit("float64(float32[:,::1], float32[:,::1], float64, int64[::1])", nogil=True, cache=True)
 def match(source, target, tolerance, chosen):
     """Write the target of each source point; return by how much their mean distance may be above the least.
 

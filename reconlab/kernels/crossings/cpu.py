@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from reconlab.kernels.jit import njit
 
-@numba.njit("boolean(float64[:,::1], float64, float64, float64, float64)", nogil=True, cache=True, inline="always")
+
+@njit("boolean(float64[:,::1], float64, float64, float64, float64)", nogil=True, cache=True, inline="always")
 def _misses(tri, x0, y0, x1, y1):
     """Does one edge's line have the whole rectangle on its outer side? The boxes are known to overlap."""
     ax, ay, bx, by, cx, cy = tri[0, 0], tri[0, 1], tri[1, 0], tri[1, 1], tri[2, 0], tri[2, 1]
@@ -27,7 +28,7 @@ def _misses(tri, x0, y0, x1, y1):
     return False
 
 
-@numba.njit("void(float64[:,::1], float64[:,:,::1], int64, int32[:,::1])", nogil=True, cache=True)
+@njit("void(float64[:,::1], float64[:,:,::1], int64, int32[:,::1])", nogil=True, cache=True)
 def axis_crossings(points, corners, size, out):
     """Add signed, odd and free counts of the rays along +z and -z to ``out (N, 3)``; see the reference."""
     n, m = points.shape[0], corners.shape[0]

@@ -11,10 +11,10 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from reconlab.kernels.dibr.reference import LEAST
+from reconlab.kernels.jit import njit
 from reconlab.threads import parallel_map
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from reconlab.kernels.jit import njit
 
 ONE = np.float32(1.0)
 
 
-@numba.njit("void(float32[:,::1], boolean[:,::1], int64[:,::1])", nogil=True, cache=True)
+@njit("void(float32[:,::1], boolean[:,::1], int64[:,::1])", nogil=True, cache=True)
 def gated_nearest(gate, mask, out):
     """One image; ``out`` is written at the mask's pixels."""
     height, width = gate.shape

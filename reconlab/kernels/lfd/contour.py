@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from reconlab.kernels.jit import njit
 
 FOURIER = 10  # magnitudes kept
 MARGIN = 4  # a part grows by up to three pixels when parts are joined

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.lfd.contour import MARGIN, fourier
 
 SIZE = 256  # pixels a side; the image spans [-1, 1]^2

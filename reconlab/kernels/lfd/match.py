@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from reconlab.kernels.jit import njit
 
 
 @njit("void(uint8[:,:,::1], uint8[:,:,:,::1], int64[::1], int64[:,::1], int64[::1])", nogil=True, cache=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.marching_cubes.table import EDGES, tables
 
 _CORNER = np.array([[c & 1, c >> 1 & 1, c >> 2] for c, _ in EDGES], np.int64)
 
 
-@numba.njit("uint8(uint8[:,:,::1], int64, int64, int64)", nogil=True, cache=True, inline="always")
+@njit("uint8(uint8[:,:,::1], int64, int64, int64)", nogil=True, cache=True, inline="always")
 def _case(inside, i, j, k):
     """Case of the cube whose lowest corner is (i, j, k)."""
     return (
@@ -26,7 +26,7 @@ def _case(inside, i, j, k):
     )
 
 
-@numba.njit("UniTuple(int64, 2)(uint8[:,:,::1], int8[::1])", nogil=True, cache=True)
+@njit("UniTuple(int64, 2)(uint8[:,:,::1], int8[::1])", nogil=True, cache=True)
 def count(inside, counts):
     """How many vertices and faces there are."""
     a, b, c = inside.shape
@@ -43,7 +43,7 @@ def count(inside, counts):
     return vertices, faces
 
 
-@numba.njit(
+@njit(
     "void(uint8[:,:,::1], int8[:,:,::1], int8[::1], int64[:,::1], int64[:,::1], int64[:,::1])", nogil=True, cache=True
 )
 def sweep(inside, triangles, counts, corner, ends, faces):

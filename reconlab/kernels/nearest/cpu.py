@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.nearest.cpu_tree import build, query
 
 PATIENCE = 400
@@ -21,7 +21,7 @@ SLACK = 1e-5
 """Cells count as this much closer (relative to coordinates) than computed: float32 rounding cannot lose a point."""
 
 
-@numba.njit("void(float32[:,::1], float32[:,::1], float32[::1], int64[::1])", nogil=True, cache=True)
+@njit("void(float32[:,::1], float32[:,::1], float32[::1], int64[::1])", nogil=True, cache=True)
 def nearest_neighbours(source, target, distance, index):
     """Write the squared distance and the index of the closest finite target; see the reference."""
     n, m = source.shape[0], target.shape[0]

@@ -7,13 +7,14 @@ a grid walk through many empty cells. Boxes skip empty space.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from reconlab.kernels.jit import njit
 
 LEAF = 8  # points per leaf
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _spread(bits):
     """Put two zero bits between the 21 bits of a coordinate."""
     bits = (bits | (bits << 32)) & 0x1F00000000FFFF
@@ -23,7 +24,7 @@ def _spread(bits):
     return (bits | (bits << 2)) & 0x1249249249249249
 
 
-@numba.njit("int32[::1](int64[::1])", nogil=True, cache=True)
+@njit("int32[::1](int64[::1])", nogil=True, cache=True)
 def _sorted_order(code):
     """Indices that sort 63-bit codes: radix sort, stable (numba's own sort takes seconds to compile)."""
     order = np.arange(code.shape[0], dtype=np.int32)
@@ -42,7 +43,7 @@ def _sorted_order(code):
     return order
 
 
-@numba.njit(
+@njit(
     "Tuple((float32[:,::1], int32[::1], float32[:,::1], int32[::1]))(float32[:,::1], int32[::1])",
     nogil=True,
     cache=True,
@@ -96,7 +97,7 @@ def build(points, labels):
     return ranked, names, boxes, lowest
 
 
-@numba.njit("float32(float32[:,::1], int64, float32, float32, float32)", nogil=True, cache=True, inline="always")
+@njit("float32(float32[:,::1], int64, float32, float32, float32)", nogil=True, cache=True, inline="always")
 def _box_distance(boxes, node, x, y, z):
     # Rounds exactly as the distance to a point does, so it never exceeds that of a point inside.
     zero = np.float32(0.0)
@@ -106,7 +107,7 @@ def _box_distance(boxes, node, x, y, z):
     return ex * ex + ey * ey + ez * ez
 
 
-@numba.njit(
+@njit(
     "Tuple((float32, int32))(float32[:,::1], int32[::1], float32[:,::1], int32[::1], "
     "float32, float32, float32, float32, int32)",
     nogil=True,

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.nmr.reference import TINY
 from reconlab.threads import parallel_map
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+from reconlab.kernels.jit import njit
 
 # 2^f on [-1/2, 1/2]: least-squares fit of relative error at Chebyshev nodes, at most 8e-8 off.
 C0 = np.float32(1.00000007)
@@ -42,7 +43,7 @@ def _as_float(_typing: Any, _bits: Any) -> Any:
     return types.float32(types.int32), code
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
 def _exp2(y):
     """2^y for y in [-100, 0]."""
     n = np.int32(y - HALF)
@@ -51,7 +52,7 @@ def _exp2(y):
     return e * _as_float(np.int32((n + np.int32(127)) << np.int32(23)))
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, inline="always")
 def _bounded(value):
     return min(max(value, -FAR), FAR)
 
@@ -62,7 +63,7 @@ ROW = (
 )
 
 
-@numba.njit(ROW, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(ROW, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _pairs_distance(x, y, a, b, ux, uy, xj, yj, aj, bj, scale):
     """Pairs of one point with those that follow it: their sum, the force on it, the reactions into ux, uy.
 
@@ -85,7 +86,7 @@ def _pairs_distance(x, y, a, b, ux, uy, xj, yj, aj, bj, scale):
     return s, gx, gy
 
 
-@numba.njit(ROW, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(ROW, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _pairs_square(x, y, a, b, ux, uy, xj, yj, aj, bj, scale):
     """As above with squared distances."""
     s, gx, gy = np.float32(0), np.float32(0), np.float32(0)
@@ -103,9 +104,7 @@ def _pairs_square(x, y, a, b, ux, uy, xj, yj, aj, bj, scale):
     return s, gx, gy
 
 
-@numba.njit(
-    "float64(float32[:,::1], float32[::1], float32[::1], float64, boolean, float32[:,::1])", nogil=True, cache=True
-)
+@njit("float64(float32[:,::1], float32[::1], float32[::1], float64, boolean, float32[:,::1])", nogil=True, cache=True)
 def repulsion(points, row, column, sigma, squared, by_points):
     """One image's value; its gradient by the points is written. Points without weight take no part."""
     count = 0
@@ -145,7 +144,7 @@ def repulsion(points, row, column, sigma, squared, by_points):
 SUMS = "Tuple((float32, float32))(float32[::1], float32[::1], float32[::1], float32[::1], float32, float32, float32)"
 
 
-@numba.njit(SUMS, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(SUMS, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _sums_distance(x, y, a, b, xj, yj, scale):
     sa, sb = np.float32(0), np.float32(0)
     for k in range(x.shape[0]):
@@ -157,7 +156,7 @@ def _sums_distance(x, y, a, b, xj, yj, scale):
     return sa, sb
 
 
-@numba.njit(SUMS, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(SUMS, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _sums_square(x, y, a, b, xj, yj, scale):
     sa, sb = np.float32(0), np.float32(0)
     for k in range(x.shape[0]):
@@ -169,7 +168,7 @@ def _sums_square(x, y, a, b, xj, yj, scale):
     return sa, sb
 
 
-@numba.njit(
+@njit(
     "void(float32[:,::1], float32[::1], float32[::1], float64, boolean, float32[::1], float32[::1])",
     nogil=True,
     cache=True,

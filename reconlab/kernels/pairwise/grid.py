@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.pairwise.cpu import FAR, FAST, FLOOR, LOG2_E, ONE, _exp2, _pairs_distance
 from reconlab.kernels.pairwise.grid_tree import (
     COARSEST,
@@ -45,7 +45,7 @@ from reconlab.kernels.pairwise.grid_tree import (
 )
 
 
-@numba.njit(f"void({I2}, {F1}, {F1}, {F1}, {F1}, {F3})", nogil=True, cache=True, fastmath=FAST)
+@njit(f"void({I2}, {F1}, {F1}, {F1}, {F1}, {F3})", nogil=True, cache=True, fastmath=FAST)
 def gather(cells, x, y, a, b, source):
     """Weights of the nodes of every cell: ``(C, 2, 16)``, of the rows and of the columns."""
     part = np.empty((P, P), np.float32)
@@ -78,7 +78,7 @@ def gather(cells, x, y, a, b, source):
                             into[w, P * p + q] += part[p, m] * hy[m, q]
 
 
-@numba.njit(f"void({I2}, {D3})", nogil=True, cache=True, fastmath=FAST)
+@njit(f"void({I2}, {D3})", nogil=True, cache=True, fastmath=FAST)
 def descend(cells, target):
     """Potentials of the nodes of every cell are handed down to its children."""
     part = np.empty((P, P))
@@ -97,7 +97,7 @@ def descend(cells, target):
                             target[k, w, P * m + p] += part[m, q] * hy[p, q]
 
 
-@numba.njit(f"float64({I2}, {F1}, {F1}, {F1}, {F1}, {D3}, {F1}, {F1})", nogil=True, cache=True, fastmath=FAST)
+@njit(f"float64({I2}, {F1}, {F1}, {F1}, {F1}, {D3}, {F1}, {F1})", nogil=True, cache=True, fastmath=FAST)
 def read(cells, x, y, a, b, target, gx, gy):
     """The value of the interpolated part; its slopes, per sigma, are written to gx and gy."""
     ta, tb = np.empty(NODES, np.float32), np.empty(NODES, np.float32)
@@ -136,7 +136,7 @@ def read(cells, x, y, a, b, target, gx, gy):
     return total
 
 
-@numba.njit(f"void({F2}, {F2}, {F2})", nogil=True, cache=True, fastmath=FAST)
+@njit(f"void({F2}, {F2}, {F2})", nogil=True, cache=True, fastmath=FAST)
 def _translate(table, source, target):
     """Potential in one cell of the weights in another, both by their patterns."""
     for i in range(0, RANK, 4):
@@ -151,7 +151,7 @@ def _translate(table, source, target):
 POINT = f"Tuple((float32, float32, float32))({F1}, {F1}, {F2}, {F2}, float32, float32, float32, float32, float32)"
 
 
-@numba.njit(POINT, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(POINT, nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _point_and_nodes(x, y, source, target, xj, yj, aj, bj, scale):
     """A point and the nodes of a smaller cell: its share of the value and of the slope; potential at the nodes."""
     s, gx, gy = np.float32(0), np.float32(0), np.float32(0)
@@ -169,7 +169,7 @@ def _point_and_nodes(x, y, source, target, xj, yj, aj, bj, scale):
     return aj * s, gx, gy
 
 
-@numba.njit(
+@njit(
     f"Tuple((float64, {I1}, {I2}))({I2}, {F3}, {F5}, {F1}, {F1}, {F1}, {F1}, {F3}, {D3}, {F1}, {F1})",
     nogil=True,
     cache=True,
@@ -274,7 +274,7 @@ def interact(cells, patterns, table, x, y, a, b, source, target, gx, gy):
     return total, last, pairs
 
 
-@numba.njit(f"float64({I2}, {I1}, {I2}, {F1}, {F1}, {F1}, {F1}, float64, {F1}, {F1})", nogil=True, cache=True)
+@njit(f"float64({I2}, {I1}, {I2}, {F1}, {F1}, {F1}, {F1}, float64, {F1}, {F1})", nogil=True, cache=True)
 def near(cells, last, pairs, x, y, a, b, sigma, gx, gy):
     """Points of touching leaves, pair by pair, each leaf against all its partners at once."""
     scale = np.float32(LOG2_E / sigma)

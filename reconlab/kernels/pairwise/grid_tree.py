@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from reconlab.kernels.jit import njit
 
 LEAF = 64
 """A cell with more points is divided."""
@@ -69,24 +70,24 @@ def tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return patterns, kernel
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, inline="always")
 def _cubic(c, t):
     return ((c[3] * t + c[2]) * t + c[1]) * t + c[0]
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, inline="always")
 def _quartic(c, t):
     return (((c[4] * t + c[3]) * t + c[2]) * t + c[1]) * t + c[0]
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, inline="always")
 def node_weights(t):
     """Lagrange polynomials at t."""
     c = BASIS
     return _quartic(c[0], t), _quartic(c[1], t), _quartic(c[2], t), _quartic(c[3], t), _quartic(c[4], t)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, inline="always")
 def node_slopes(t):
     """Their derivatives."""
     c = SLOPE
@@ -98,7 +99,7 @@ I1, I2 = "int32[::1]", "int32[:,::1]"
 D3 = "float64[:,:,::1]"  # potentials: slopes in small cells are small differences of them
 
 
-@numba.njit(f"Tuple(({I2}, {I1}))({F1}, {F1}, int64, int64, int64)", nogil=True, cache=True)
+@njit(f"Tuple(({I2}, {I1}))({F1}, {F1}, int64, int64, int64)", nogil=True, cache=True)
 def build(x, y, top, wide, high):
     """The quadtree of points in [0, wide] x [0, high] cells of side ``2^top``; x and y are reordered.
 

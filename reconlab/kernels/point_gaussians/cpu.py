@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.pairwise.cpu import FAST, FLOOR, LOG2_E, _exp2
 
 LANES = 16
@@ -30,7 +30,7 @@ def padded(size: int, variance: float) -> tuple[int, int]:
     return size + 2 * rows, size + 2 * columns
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy", inline="always")
 def _fill(weights, offsets, first, position, scale):
     """Gaussians (a power of 2) of the pixels from ``first``, and their differences to the position."""
     start = np.float32(first) - position
@@ -40,7 +40,7 @@ def _fill(weights, offsets, first, position, scale):
         weights[i] = _exp2(max(scale * d * d, FLOOR))
 
 
-@numba.njit("void(float32[:,::1], float32[:,::1], int64, float64)", nogil=True, cache=True, fastmath=FAST)
+@njit("void(float32[:,::1], float32[:,::1], int64, float64)", nogil=True, cache=True, fastmath=FAST)
 def splat(points, image, size, variance):
     """Add one image's points ``(J, 2)`` to its padded ``image``."""
     rows = image.shape[0] - size >> 1
@@ -65,9 +65,7 @@ def splat(points, image, size, variance):
                     line[u] += w * across[u]
 
 
-@numba.njit(
-    "void(float32[:,::1], float32[:,::1], int64, float64, float32[:,::1])", nogil=True, cache=True, fastmath=FAST
-)
+@njit("void(float32[:,::1], float32[:,::1], int64, float64, float32[:,::1])", nogil=True, cache=True, fastmath=FAST)
 def splat_gradient(points, grad, size, variance, by_points):
     """One image's gradient by the points ``(J, 2)``, from that of its padded image (0 in the padding)."""
     rows = grad.shape[0] - size >> 1

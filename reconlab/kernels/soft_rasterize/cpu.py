@@ -19,10 +19,11 @@ import math
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.soft_rasterize.reference import MAX_COORDINATE, MIN_AREA2, Settings
 from reconlab.threads import parallel_map
 

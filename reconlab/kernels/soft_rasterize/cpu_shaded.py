@@ -1,7 +1,4 @@
-"""The shaded half of ``cpu.py``: alpha and a depth-softmaxed grey value, and their gradients.
-
-numba's cache watches this file only: after a change to a helper in ``cpu.py``, change or touch this one too.
-"""
+"""The shaded half of ``cpu.py``: alpha and a depth-softmaxed grey value, and their gradients."""
 
 # mypy: disable-error-code="call-arg, no-untyped-def, no-untyped-call, misc"
 
@@ -10,8 +7,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.soft_rasterize.cpu import (
     F0,
     F1,

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+
+from reconlab.kernels.jit import njit
 
 EPS = np.float32(1e-5)  # occupancies are clipped to [EPS, FULL]
 FULL = np.float32(1 - 1e-5)
@@ -21,31 +22,31 @@ ZERO = np.float32(0)
 FAST = {"contract", "reassoc", "arcp", "nsz"}
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _axpy(out, weight, row):
     for x in range(out.shape[0]):
         out[x] += weight * row[x]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _start(out, weight, row):
     for x in range(out.shape[0]):
         out[x] = weight * row[x]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _pair(out, h1, a, b):
     for x in range(out.shape[0]):
         out[x] += h1 * (a[x] + b[x])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _pairs(out, h1, h2, a, b, c, d):
     for x in range(out.shape[0]):
         out[x] += h1 * (a[x] + b[x]) + h2 * (c[x] + d[x])
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _blurred_row(out, half, plane, z):
     """``out[x] = Σ_k half[|k|] plane[z + k, x]``; the plane has margins of zeros."""
     reach = half.shape[0] - 1
@@ -58,7 +59,7 @@ def _blurred_row(out, half, plane, z):
         _pair(out, half[k], plane[z - k], plane[z + k])
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _blur_along(out, half, row):
     """``out[x] = Σ_k half[|k|] row[x + reach + k]``."""
     reach, n = half.shape[0] - 1, out.shape[0]
@@ -72,13 +73,13 @@ def _blur_along(out, half, row):
         _pair(out, half[k], row[:n], row[2 * reach : 2 * reach + n])
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _march(passed, row, scale):
     for x in range(row.shape[0]):
         passed[x] *= ONE - min(max(scale * row[x], EPS), FULL)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+@njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def _march_back(out, push, row, scale):
     """Gradient by the blurred row, from ``push`` = upstream gradient times what passes; returns that by the scale."""
     total = ZERO
@@ -91,12 +92,12 @@ def _march_back(out, push, row, scale):
     return total
 
 
-@numba.njit("boolean(float32, float32, float32, int64)", nogil=True, cache=True)
+@njit("boolean(float32, float32, float32, int64)", nogil=True, cache=True)
 def _takes_part(x, y, z, size):
     return -1 < x < size and -1 < y < size and -1 < z < size
 
 
-@numba.njit("Tuple((int32[:,::1], int64[::1]))(float32[:,::1], int64)", nogil=True, cache=True)
+@njit("Tuple((int32[:,::1], int64[::1]))(float32[:,::1], int64)", nogil=True, cache=True)
 def find_rows(position, size):
     """Number of the row along x of each (y, z) that holds weight, -1 elsewhere; the count and the box.
 
@@ -120,9 +121,7 @@ def find_rows(position, size):
     return number, box
 
 
-@numba.njit(
-    "void(float32[:,::1], int64, int32[:,::1], int64, float32[:,::1], float32[:,::1])", nogil=True, cache=True
-)
+@njit("void(float32[:,::1], int64, int32[:,::1], int64, float32[:,::1], float32[:,::1])", nogil=True, cache=True)
 def _gather(position, size, number, x0, by_cell, out):
     """Gradient by the positions of the trilinear weights, given that by the cells."""
     for j in range(position.shape[0]):
@@ -147,7 +146,7 @@ def _gather(position, size, number, x0, by_cell, out):
         out[j, 0], out[j, 1], out[j, 2] = np.float32(gx), np.float32(gy), np.float32(gz)
 
 
-@numba.njit("void(float32[:,::1], int64, int32[:,::1], int64, float32[:,::1])", nogil=True, cache=True)
+@njit("void(float32[:,::1], int64, int32[:,::1], int64, float32[:,::1])", nogil=True, cache=True)
 def scatter(position, size, number, left, rows):
     """Add the trilinear weights of all points into the rows; column 0 is x = ``left``."""
     for j in range(position.shape[0]):
@@ -164,7 +163,7 @@ def scatter(position, size, number, left, rows):
                     rows[row, a - left] += np.float32(w * (fx if a > x else ONE - fx))
 
 
-@numba.njit("Tuple((int64, int64))(int32[:,::1], int64, int64, int64, int64)", nogil=True, cache=True)
+@njit("Tuple((int64, int64))(int32[:,::1], int64, int64, int64, int64)", nogil=True, cache=True)
 def _plane_range(number, y, reach, z0, z1):
     """First and last z of rows within reach of image row y."""
     first, last = z1, z0 - 1
@@ -180,7 +179,7 @@ def _plane_range(number, y, reach, z0, z1):
     return first, last
 
 
-@numba.njit(
+@njit(
     "void(int64, int32[:,::1], int64[::1], float32[:,::1], float32[::1], float32, float32[:,::1], "
     "float32[:,::1], float32[:,:,::1], boolean)",
     nogil=True,
@@ -236,7 +235,7 @@ def forward(size, number, box, rows, half, scale, image, passed, blurred, keep):
         plane[first - z0 + 2 * reach : last - z0 + 2 * reach + 1] = ZERO
 
 
-@numba.njit(
+@njit(
     "float64(int64, float32[:,::1], int32[:,::1], int64[::1], float32[:,::1], float32[::1], float32, "
     "float32[:,::1], float32[:,:,::1], float32[:,::1], float32[:,::1])",
     nogil=True,

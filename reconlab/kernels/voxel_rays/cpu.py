@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
+from reconlab.kernels.jit import njit
 from reconlab.kernels.voxel_rays.reference import SHORTEST
 
 NEVER = math.inf
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _start(o, d, near, size):
     """One axis: the cell in which the ray is just beyond ``near``, and the index of the plane that it meets next."""
     if d == 0.0:
@@ -34,7 +34,7 @@ def _start(o, d, near, size):
     return plane, plane
 
 
-@numba.njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True)
 def _walk(o, d, size, cells):
     """Write the flat indices of the cells that a ray crosses, in order; their number, or -1 if it is not finite."""
     near, far = 0.0, NEVER
@@ -80,7 +80,7 @@ def _walk(o, d, size, cells):
     return count
 
 
-@numba.njit("void(float32[::1], int64, float64[:,::1], float64[:,::1], float32[::1])", nogil=True, cache=True)
+@njit("void(float32[::1], int64, float64[:,::1], float64[:,::1], float32[::1])", nogil=True, cache=True)
 def escape_probability(grid, size, origins, directions, escape):
     """One sample: the product of 1 - occupancy over each ray's cells."""
     cells = np.empty(3 * size + 2, np.int64)
@@ -92,9 +92,7 @@ def escape_probability(grid, size, origins, directions, escape):
         escape[r] = product
 
 
-@numba.njit(
-    "void(float32[::1], int64, float64[:,::1], float64[:,::1], float32[::1], float32[::1])", nogil=True, cache=True
-)
+@njit("void(float32[::1], int64, float64[:,::1], float64[:,::1], float32[::1], float32[::1])", nogil=True, cache=True)
 def escape_gradient(grid, size, origins, directions, upstream, gradient):
     """One sample: add every ray's gradient, ``-Π of the other cells``, which is right where cells are full."""
     cells = np.empty(3 * size + 2, np.int64)

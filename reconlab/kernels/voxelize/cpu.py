@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba
+from reconlab.kernels.jit import njit
 
 
-@numba.njit("boolean(float64[:,::1], float64, float64, float64)", nogil=True, cache=True)
+@njit("boolean(float64[:,::1], float64, float64, float64)", nogil=True, cache=True)
 def _overlap(corners, cx, cy, cz):
     """Does the triangle meet the unit cube centred at (cx, cy, cz)? Touching counts."""
     ax, ay, az = corners[0, 0] - cx, corners[0, 1] - cy, corners[0, 2] - cz
@@ -47,7 +47,7 @@ def _overlap(corners, cx, cy, cz):
     return True
 
 
-@numba.njit("void(float64[:,:,::1], uint8[:,:,::1])", nogil=True, cache=True)
+@njit("void(float64[:,:,::1], uint8[:,:,::1])", nogil=True, cache=True)
 def mark_cells(corners, cells):
     """Set the cells that triangles ``(F, 3, 3)`` in grid units meet."""
     top = cells.shape[0] - 1

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from reconlab.kernels.jit import njit
 from reconlab.threads import parallel_map
 
 

@@ -76,7 +76,7 @@ class DRKFS(Loss):
         pyramid_levels: Blurred, halved copies of the views to average over.
         views_per_chunk: Views that are rendered and described at once; the rest is recomputed in the backward
             pass. Bounds the memory; None takes as many as make 8192 patches, about 4 GB.
-        cache_bytes: Limit of the ground-truth feature cache, in CPU memory.
+        cache_bytes: Limit of the ground-truth feature cache, in the memory of the meshes' device.
         bf16: The descriptor's convolutions in bfloat16: faster where the processor has it.
         half_fov: Of the cameras, in degrees; 11.5 fills the frame with a shape of diagonal 1.
         seed: Of the choice of views.
@@ -241,7 +241,7 @@ class DRKFS(Loss):
             for a, i in enumerate(rows):
                 for b, j in enumerate(columns):
                     at = a * len(columns) + b
-                    item = tuple(t[at].cpu() for f in half for t in (f.descriptors, f.weights, f.low, f.high))
+                    item = tuple(t[at] for f in half for t in (f.descriptors, f.weights, f.low, f.high))
                     self.cache.put(full[i][j], item)
                     found[i][j] = item
         flat = [item for row in found for item in row if item is not None]

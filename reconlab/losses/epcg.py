@@ -119,7 +119,7 @@ class EPCG(Loss):
         views_per_step: Novel views per training step, the same for the batch; in eval mode the first of the pool.
         pool: Novel views to choose from, uniform on the sphere.
         upscale: Of the pseudo-renderer.
-        cache_bytes: Limit of the cache of true depth maps (CPU memory), by sample.
+        cache_bytes: Limit of the cache of true depth maps (where the meshes are), by sample.
         seed: Of the pool and the choice.
 
     Raises:
@@ -201,7 +201,7 @@ class EPCG(Loss):
             if absent:
                 vertices, faces = truth.item(i)
                 drawn = render_orthographic_depth(vertices, faces, self.rotations[[views[j] for j in absent]], size)
-                for j, image in zip(absent, drawn.cpu(), strict=True):
+                for j, image in zip(absent, drawn, strict=True):
                     self.cache.put(full[j], (image,))
                     found[j] = (image,)
             rows.append(torch.stack([f[0] for f in found if f is not None]))

@@ -102,20 +102,18 @@ def view_chunks(views: list[int], size: int | None) -> list[list[int]]:
 def mesh_keys(mesh: Mesh, batch: Batch) -> list[tuple[Any, ...]]:
     """One hashable key per sample: its category and id, and a fingerprint of its true mesh.
 
-    The fingerprint keeps two datasets that name a sample alike from sharing cached targets. One transfer from
-    the device for the whole batch.
+    The fingerprint keeps two datasets that name a sample alike from sharing cached targets. A batch that came from
+    the CPU brings it along.
     """
-    vertices = mesh.vertices.detach().double()
-    # The phase: without it, every point-symmetric shape would sum to 0
-    wave = torch.tensor([1.0, 1.618, 2.414], dtype=torch.float64, device=vertices.device)
-    cumulative = torch.cat([wave.new_zeros(1), (vertices @ wave + 0.7).sin().cumsum(0)])
-    sums = cumulative.cpu()[mesh.vertex_splits].diff().tolist()
+    sums = mesh.fingerprints()
     v_count, f_count = mesh.vertex_splits.diff().tolist(), mesh.face_splits.diff().tolist()
     return [(batch.categories[i], batch.ids[i], v_count[i], f_count[i], round(sums[i], 6)) for i in range(len(mesh))]
 
 
 class TargetCache:
-    """Least-recently-used store of detached CPU tensors, bounded in bytes; empty again after pickling.
+    """Least-recently-used store of detached tensors where they are, bounded in bytes; empty again after pickling.
+
+    On a GPU they stay there: a copy from pageable memory would hold up every step.
 
     Args:
         limit: Bytes to hold at most; 0 stores nothing.
@@ -142,8 +140,8 @@ class TargetCache:
 
     def put(self, key: Any, tensors: tuple[Tensor, ...]) -> None:
         """Store, and drop the least recently used items above the limit."""
-        # .cpu().clone(): a stored slice would keep its whole batch alive
-        stored = tuple(t.detach().cpu().clone() for t in tensors)
+        # A stored slice would keep its whole batch alive
+        stored = tuple(t.detach().clone() for t in tensors)
         size = sum(t.numel() * t.element_size() for t in stored)
         if size > self.limit:
             return

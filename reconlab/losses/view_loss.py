@@ -42,7 +42,7 @@ class ViewLoss(Loss):
         gamma: Softness of its depth order.
         target_normals: ``smooth`` (as the reconstruction) or ``flat``, for the true mesh.
         views_per_chunk: Views rendered at once, the rest recomputed in the backward pass; None: all.
-        cache_bytes: Limit of the cache of target images (fp16, CPU memory); ``target="mesh"`` only.
+        cache_bytes: Limit of the cache of target images (fp16, where the meshes are); ``target="mesh"`` only.
         half_fov: Of the 25 cameras, in degrees.
         seed: Of the choice of views.
         renderer: ``softras``, ``nmr`` or ``dibr``; see :class:`reconlab.losses.view_images.RenderSettings`.
@@ -157,7 +157,7 @@ class ViewLoss(Loss):
             absent = [j for j, f in enumerate(found) if f is None]
             if absent:
                 one = Mesh.from_list([truth.item(i)])
-                images = render_views(one, self.cameras[[views[j] for j in absent]], settings)[0].half().cpu()
+                images = render_views(one, self.cameras[[views[j] for j in absent]], settings)[0].half()
                 for n, j in enumerate(absent):
                     self.cache.put(full[j], (images[n],))
                     found[j] = (images[n],)

@@ -182,3 +182,15 @@ def test_implicit_slices_and_voxels():
     assert field.valid().tolist() == [True, True]
     vertices, _ = field[1].mesh().item(0)
     assert float((vertices.norm(dim=-1) - 0.4).abs().max()) < 0.002, "a twentieth of a cell, steep logits or not"
+
+
+def test_a_mesh_is_fingerprinted_before_it_leaves_the_cpu() -> None:
+    g = torch.Generator().manual_seed(0)
+    items = [(torch.rand(5, 3, generator=g), torch.tensor([[0, 1, 2]])) for _ in range(2)]
+    mesh = Mesh.from_list([*items, (items[0][0].flip(0), items[0][1]), items[0]])
+    prints = mesh.fingerprints()
+    assert prints[0] == pytest.approx(prints[3], abs=1e-9)
+    assert abs(prints[0] - prints[1]) > 1e-3
+    # A tensor on "meta" has no numbers: whatever is known there was brought along.
+    assert mesh.to("meta").fingerprints() == prints
+    assert Mesh.from_list([(-items[0][0], items[0][1]), items[0]]).fingerprints()[0] != pytest.approx(prints[0])

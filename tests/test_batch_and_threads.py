@@ -1,6 +1,8 @@
+import math
 import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from reconlab import threads
 from reconlab.batch import NEEDS, Batch, Views
 from reconlab.cameras import orbit_views
+from reconlab.cli.__main__ import main
 from reconlab.errors import ReconlabError, optional_import
 from reconlab.shapes import Mesh
 
@@ -58,6 +61,73 @@ def test_thread_counts(monkeypatch):
     monkeypatch.setattr(threads, "_limit", None)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(10**6))
     assert threads.num_threads() == 1, "a rank gets its share, at least one"
+
+
+def test_a_limit_is_never_exceeded(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "_limit", None)
+    monkeypatch.setenv("RECONLAB_THREADS", "3")
+    try:
+        threads.limit_threads(2)
+        assert threads.num_threads() == torch.get_num_threads() == 2, "a worker's limit holds for the user's wish too"
+        threads.limit_threads(4)
+        assert threads.num_threads() == 3
+        monkeypatch.delenv("RECONLAB_THREADS")
+        assert threads.num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("given", ["two", "0", "-1", "1.5"])
+def test_a_wrong_number_of_threads_is_a_sentence(monkeypatch, capsys, given):
+    monkeypatch.setenv("RECONLAB_THREADS", given)
+    with pytest.raises(ReconlabError, match=f"RECONLAB_THREADS is '{given}': it takes a whole number"):
+        threads.num_threads()
+    assert main(["table", "drwr_table4"]) == 2
+    assert capsys.readouterr().err.startswith(f"reconlab: RECONLAB_THREADS is '{given}'")
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "quota"),
+    [
+        ("0::/", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/", {"cpu.max": "max 100000"}, math.inf),
+        ("0::/", {}, math.inf),
+        ("0::/a/b", {"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 100000"}, 2),
+        ("0::/not/here", {"cpu.max": "50000 100000"}, 0.5),
+        (
+            "4:cpu,cpuacct:/a\n2:cpuset:/",
+            {"cpu/a/cpu.cfs_quota_us": "300000", "cpu/a/cpu.cfs_period_us": "100000"},
+            3,
+        ),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
+    ],
+)
+def test_a_containers_share_of_time_counts(tmp_path, monkeypatch, groups, files, quota):
+    (tmp_path / "membership").write_text(groups + "\n")
+    for name, text in files.items():
+        file = tmp_path / "cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    assert threads._quota.__wrapped__(tmp_path / "cgroup", tmp_path / "membership") == quota
+    monkeypatch.setattr(threads, "_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert threads.cores() == {1.5: 1, 0.5: 1, 2: 2, 3: 3, math.inf: 16}[quota]
+
+
+def test_no_control_groups_no_limit(tmp_path):
+    assert threads._quota.__wrapped__(tmp_path, tmp_path / "none") == math.inf
+
+
+def test_the_environment_of_what_is_started(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with suppress(KeyError), threads.starting_with(2):
+        assert {os.environ[name] for name in threads.VARIABLES} == {"2"}
+        raise KeyError
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+    assert set(threads.environment(0).values()) == {"1"}
 
 
 FORK = """

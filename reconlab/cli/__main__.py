@@ -73,6 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, rest: list[str]) -> int:
+    if os.environ.get("RECONLAB_THREADS"):
+        from reconlab.threads import num_threads
+
+        num_threads()  # a mistake in it is the user's, not that of the first sample that is computed
     if command in TRAINER_COMMANDS:
         from reconlab.cli.train import main as train
 

@@ -15,7 +15,6 @@ from typing import Any, Literal, NoReturn
 
 import jsonargparse
 import pytorch_lightning as pl
-import torch
 import yaml
 from jsonargparse.typing import PositiveInt
 from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
@@ -34,7 +33,7 @@ from reconlab.lab.callbacks import Gallery, MetricsTable, PlainProgress, SaveInt
 from reconlab.lab.checkpoints import SaveProgress, TrainClock
 from reconlab.lab.run_directory import command_line, provenance, write_atomic, write_run_json
 from reconlab.networks.checkpoint import load_checkpoint
-from reconlab.threads import num_threads
+from reconlab.threads import use_threads
 
 
 class Parser(LightningArgumentParser):
@@ -135,7 +134,7 @@ class ReconlabCLI(LightningCLI):
         devices = config.trainer.get("devices")
         if str(devices).isdigit() and int(devices) > 1:
             os.environ.setdefault("LOCAL_WORLD_SIZE", str(devices))
-        torch.set_num_threads(num_threads())
+        use_threads()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Loggers, callbacks and progress of this run directory; none of it belongs into the saved config."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,7 @@ from reconlab.errors import ReconlabError
 from reconlab.lab.evaluate_judge import Judge, Row
 from reconlab.lab.evaluate_metrics import Plan, columns, make_metrics
 from reconlab.lab.evaluate_pairs import Pair
-
-ONE_THREAD = ("RECONLAB_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+from reconlab.threads import limit_threads, starting_with
 
 
 class Store:
@@ -163,7 +160,7 @@ def _pooled(rest: deque[Pair], plan: Plan, workers: int) -> Generator[Row, None,
     # spawn: a forked child would inherit torch's and numba's thread pools, which may hang there.
     context = multiprocessing.get_context("spawn")
     count = min(workers, len(rest))
-    with _one_thread(), ProcessPoolExecutor(count, context, _start, (plan,)) as pool:
+    with starting_with(1), ProcessPoolExecutor(count, context, _start, (plan,)) as pool:
         running: dict[Future[Row], Pair] = {}
         try:
             while rest or running:
@@ -182,29 +179,12 @@ def _pooled(rest: deque[Pair], plan: Plan, workers: int) -> Generator[Row, None,
     return []
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The environment in which processes are started: one thread for each."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 _plan: Plan | None = None
 _judge: Judge | None = None
 
 
 def _start(plan: Plan) -> None:
     import signal
-
-    from reconlab.threads import limit_threads
 
     global _plan, _judge
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; a worker finishes its sample

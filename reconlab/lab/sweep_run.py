@@ -24,6 +24,7 @@ from reconlab.lab.sweep import Cell, Sweep
 from reconlab.lab.sweep_cell import Job, kill_all, run_cell, spoken
 from reconlab.lab.sweep_record import CellLock, DiskFullError, disk, is_held, read_record
 from reconlab.lab.sweep_show import Show
+from reconlab.threads import cores, environment
 
 POLL = 0.2
 
@@ -329,12 +330,10 @@ def deal(jobs: int, commands: Sequence[Sequence[str]] = ()) -> list[dict[str, st
         commands: Of the cells.
 
     Example:
-        >>> sorted(deal(1)[0])[:1]
-        ['OMP_NUM_THREADS']
+        >>> sorted(deal(1)[0])[-1:]
+        ['RECONLAB_THREADS']
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    threads = str(max(1, cores // jobs))
-    given = {k: os.environ.get(k) or threads for k in ("OMP_NUM_THREADS", "RECONLAB_THREADS")}
+    given = {k: os.environ.get(k) or v for k, v in environment(cores() // jobs).items()}
     gpus = visible_gpus()
     wanted = [w.split("=", 1)[1] for c in commands for w in c if w.startswith("--trainer.devices=")]
     each = max([int(w) for w in wanted if w.isdigit()], default=1)

@@ -27,6 +27,7 @@ from reconlab.features.train.__main__ import HELD_OUT, commit, settings_of, synt
 from reconlab.features.train.patches import uniform
 from reconlab.features.weights import DENSE_FILE, load_dense, save_state
 from reconlab.shapes import Mesh
+from reconlab.threads import limit_threads
 
 log = logging.getLogger("reconlab.features.train")
 SIZES, FIELDS_OF_VIEW = (64, 128, 256), (11.5, 15.0)
@@ -166,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    torch.set_num_threads(given.threads)
+    limit_threads(given.threads)
     start = time.process_time()
     extractor = PatchExtractor.load(given.hardnet)
     generators = [torch.Generator().manual_seed(given.seed + i) for i in (0, 1)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import trimesh
-
 from reconlab.errors import ConversionError, ReconlabError
 from reconlab.shapes import Shape
 
@@ -33,6 +31,8 @@ def export_shape(shape: Shape, index: int, path: Path, formats: tuple[str, ...] 
     one = shape[index]
     if not bool(one.valid()[0]):
         raise ReconlabError(f"The reconstruction for {path.name} is empty or not finite; nothing was written.")
+    import trimesh  # a quarter of a second that a training does not need
+
     content: trimesh.Trimesh | trimesh.PointCloud
     try:
         content = one.mesh().to_trimesh(0)

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from reconlab.datasets import format as files
 from reconlab.errors import ReconlabError
 
 _VERSIONED = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "numba", "kornia", "trimesh")
@@ -45,6 +44,8 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         ReconlabError: The folder cannot be written.
     """
+    from reconlab.datasets import format as files  # with NumPy, which a sweep's plan does not need
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomic(path, text.encode("utf-8"))

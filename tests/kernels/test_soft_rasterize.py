@@ -262,7 +262,8 @@ def test_far_plane_costs_no_precision():
         ({"image_size": 0}, "at least one pixel"),
         ({"sigma": 0.0}, "sigma, gamma > 0"),
         ({"near": 5.0, "far": 2.0}, "near < far"),
-        ({"face_xyz": torch.zeros(4, 3, 3).double(), "backend": "cpu"}, "backend='auto'"),
+        ({"face_xyz": torch.zeros(4, 3, 3).double(), "backend": "cpu"}, "float32 tensors on the CPU"),
+        ({"backend": "gpu"}, "has the backends"),
     ],
 )
 def test_wrong_arguments_are_named(change, says):

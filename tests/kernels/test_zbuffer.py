@@ -80,7 +80,9 @@ def test_adjacent_faces_leave_no_cracks(backend):
     for hub in ([1 / 64, 1 / 64], [0.013, -0.37]):
         fan = torch.stack([torch.tensor(hub).expand(399, 2), rim[:-1], rim[1:]], 1)
         fan = torch.cat([fan, torch.ones(399, 3, 1)], -1)
-        assert (zbuffer(fan, [0, 399], 64, backend=backend).face >= 0).all()
+        found = zbuffer(fan, [0, 399], 64, backend=backend)
+        assert (found.face >= 0).all()
+        assert (found.depth == 1).all()  # to the bit: areas and weights are float64
 
 
 @BACKENDS

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
+from reconlab.kernels.gpu import Backend, choose_backend
 from reconlab.kernels.soft_rasterize.reference import Settings, soft_rasterize_reference
-
-Backend = Literal["auto", "reference", "cpu"]
 
 
 class SoftImage(NamedTuple):
@@ -62,7 +61,10 @@ def soft_rasterize(
         far: Farthest depth drawn.
         eps: Normalised depth of the background.
         cutoff: Coverage below which a face is not considered at a pixel outside of it.
-        backend: "cpu" is the numba kernel (CPU float32), "reference" plain torch on any device and dtype.
+        backend: "cpu" is the numba kernel (CPU float32), "cuda" the Triton kernels (GPU float32), "reference" plain
+            torch on any device and dtype; "auto" takes the kernel that suits the tensors, else the reference. The
+            GPU's kernels take O(faces + pixels) memory, never make the host wait, and are deterministic: they add up
+            without atomics, in an order that depends on the input alone.
 
     Returns:
         ``alpha`` and ``shade``, differentiable with respect to ``face_xyz`` (x, y and, for shade, z) and
@@ -86,14 +88,12 @@ def soft_rasterize(
             f"sigma={sigma}, gamma={gamma}, near={near}, far={far}, cutoff={cutoff}."
         )
     settings = Settings(height, width, float(sigma), float(gamma), float(near), float(far), float(eps), cutoff)
-    suited = face_xyz.device.type == "cpu" and face_xyz.dtype == torch.float32
-    if backend == "cpu" and not suited:
-        raise ReconlabError(
-            f"soft_rasterize(backend='cpu') takes float32 on the CPU, got {face_xyz.dtype} on {face_xyz.device}; "
-            "use backend='auto'."
-        )
-    if backend == "cpu" or (backend == "auto" and suited):
-        alpha, shade = _NumbaSoftRasterize.apply(face_xyz, face_shade, offsets, settings)
+    face_shade = None if face_shade is None else face_shade.to(face_xyz.dtype)
+    inputs = [face_xyz] if face_shade is None else [face_xyz, face_shade]
+    path = choose_backend("soft_rasterize", backend, *inputs)
+    if path != "reference":
+        kernel = _NumbaSoftRasterize if path == "cpu" else _TritonSoftRasterize
+        alpha, shade = kernel.apply(face_xyz, face_shade, offsets, settings)
         return SoftImage(alpha, None if face_shade is None else shade)
     images = len(offsets) - 1
     count = (offsets[1:] - offsets[:-1]).to(face_xyz.device)
@@ -131,7 +131,7 @@ class _NumbaSoftRasterize(torch.autograd.Function):
         from reconlab.kernels.soft_rasterize import cpu
 
         xyz = face_xyz.detach().contiguous()
-        grey = None if face_shade is None else face_shade.detach().to(torch.float32).contiguous()
+        grey = None if face_shade is None else face_shade.detach().contiguous()
         alpha, shade, state = cpu.forward(xyz, grey, splits.tolist(), settings)
         ctx.save_for_backward(xyz, grey, shade, *state)
         ctx.splits, ctx.settings = splits.tolist(), settings
@@ -146,4 +146,30 @@ class _NumbaSoftRasterize(torch.autograd.Function):
         grad_xyz, grad_grey = cpu.backward(
             xyz, grey, shade, tuple(state), grad_alpha, grad_shade, ctx.splits, ctx.settings
         )
+        return grad_xyz, grad_grey, None, None
+
+
+class _TritonSoftRasterize(torch.autograd.Function):
+    """The Triton kernels; the backward pass recomputes each pair instead of storing it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, face_xyz: Tensor, face_shade: Tensor | None, splits: Tensor, settings: Settings
+    ) -> tuple[Tensor, Tensor | None]:
+        from reconlab.kernels.soft_rasterize import cuda
+
+        xyz = face_xyz.detach().contiguous()
+        grey = None if face_shade is None else face_shade.detach().contiguous()
+        alpha, shade, state = cuda.forward(xyz, grey, splits, settings)
+        ctx.save_for_backward(xyz, grey, shade, *state)
+        ctx.settings = settings
+        return alpha, shade
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_alpha: Tensor, grad_shade: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        from reconlab.kernels.soft_rasterize import cuda_grad
+
+        xyz, grey, shade, *state = ctx.saved_tensors
+        grad_xyz, grad_grey = cuda_grad.backward(xyz, grey, shade, tuple(state), grad_alpha, grad_shade, ctx.settings)
         return grad_xyz, grad_grey, None, None

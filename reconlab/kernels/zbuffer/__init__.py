@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
+from reconlab.kernels.gpu import Backend, choose_backend
 from reconlab.kernels.zbuffer.reference import barycentrics_at, zbuffer_reference
 
 
@@ -27,7 +28,7 @@ def zbuffer(
     *,
     near: float = 1e-4,
     barycentrics: bool = False,
-    backend: Literal["auto", "reference", "cpu"] = "auto",
+    backend: Backend = "auto",
 ) -> ZBuffer:
     """Nearest face at every pixel centre, with perspective-correct depth.
 
@@ -42,7 +43,10 @@ def zbuffer(
         image_size: Side, or (H, W). Pixel (i, j) has its centre at x = (2j+1)/W - 1, y = (2i+1)/H - 1.
         near: Nearest depth drawn.
         barycentrics: Whether to return ``bary``.
-        backend: "cpu" is the numba kernel, "reference" plain torch on any device.
+        backend: "cpu" is the numba kernel (on the CPU), "cuda" the Triton kernels (on a GPU), both of which take any
+            floats and draw them in float32; "reference" plain torch on any device; "auto" the kernel of the tensor's
+            device. The GPU's give the numba kernel's depths and faces to the bit, take O(faces + pixels) memory and
+            never make the host wait.
 
     Raises:
         ReconlabError: Shapes and splits do not fit together.
@@ -66,11 +70,16 @@ def zbuffer(
             f"got {offsets.tolist()[:8]}."
         )
     xyz = face_xyz.detach()
-    if backend == "cpu" or (backend == "auto" and xyz.device.type == "cpu"):
+    single = xyz.to(torch.float32).contiguous()
+    path = choose_backend("zbuffer", backend, single)
+    if path == "reference":
+        depth, face = zbuffer_reference(xyz, offsets, height, width, near)
+    elif path == "cuda":
+        from reconlab.kernels.zbuffer import cuda
+
+        return ZBuffer(*cuda.zbuffer(single, offsets, height, width, float(near), barycentrics))
+    else:
         from reconlab.kernels.zbuffer import cpu
 
-        depth, face = cpu.zbuffer(xyz.to("cpu", torch.float32).contiguous(), offsets.tolist(), height, width, near)
-        depth, face = depth.to(xyz.device), face.to(xyz.device)
-    else:
-        depth, face = zbuffer_reference(xyz, offsets, height, width, near)
+        depth, face = cpu.zbuffer(single, offsets.tolist(), height, width, near)
     return ZBuffer(depth, face, barycentrics_at(xyz, offsets, face) if barycentrics else None)

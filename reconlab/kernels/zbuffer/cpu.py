@@ -25,8 +25,9 @@ def _draw(xyz, near, inverse, face):
                 ok = False
         if not ok:
             continue
-        ax, ay, bx, by = float(xyz[f, 0, 0]), float(xyz[f, 0, 1]), float(xyz[f, 1, 0]), float(xyz[f, 1, 1])
-        cx, cy = float(xyz[f, 2, 0]), float(xyz[f, 2, 1])
+        # float64 by name: numba's float() leaves a float32 what it is.
+        ax, ay, bx = np.float64(xyz[f, 0, 0]), np.float64(xyz[f, 0, 1]), np.float64(xyz[f, 1, 0])
+        by, cx, cy = np.float64(xyz[f, 1, 1]), np.float64(xyz[f, 2, 0]), np.float64(xyz[f, 2, 1])
         x0 = int(max(math.ceil(max((min(ax, bx, cx) + 1) * width / 2 - 0.5, -1.0)), 0.0))
         x1 = int(min(math.floor(min((max(ax, bx, cx) + 1) * width / 2 - 0.5, float(width))), width - 1.0))
         y0 = int(max(math.ceil(max((min(ay, by, cy) + 1) * height / 2 - 0.5, -1.0)), 0.0))
@@ -37,7 +38,7 @@ def _draw(xyz, near, inverse, face):
         if area2 == 0:
             continue
         inv = 1 / area2
-        iza, izb, izc = 1 / float(xyz[f, 0, 2]), 1 / float(xyz[f, 1, 2]), 1 / float(xyz[f, 2, 2])
+        iza, izb, izc = 1 / np.float64(xyz[f, 0, 2]), 1 / np.float64(xyz[f, 1, 2]), 1 / np.float64(xyz[f, 2, 2])
         for row in range(y0, y1 + 1):
             py = (2 * row + 1) / height - 1
             for col in range(x0, x1 + 1):

@@ -17,7 +17,7 @@ import jsonargparse
 import pytorch_lightning as pl
 import yaml
 from jsonargparse.typing import PositiveInt
-from pytorch_lightning.callbacks import ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 
@@ -29,9 +29,17 @@ from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.lab import Reconstruction
 from reconlab.lab.bases import expand_configs
-from reconlab.lab.callbacks import Gallery, MetricsTable, PlainProgress, SaveInterrupted, SavePredictions
+from reconlab.lab.callbacks import (
+    Gallery,
+    MetricsTable,
+    PlainProgress,
+    ProgressBar,
+    SaveInterrupted,
+    SavePredictions,
+)
 from reconlab.lab.checkpoints import SaveProgress, TrainClock
 from reconlab.lab.run_directory import command_line, provenance, write_atomic, write_run_json
+from reconlab.lab.step_times import StepTimes
 from reconlab.networks.checkpoint import load_checkpoint
 from reconlab.threads import use_threads
 
@@ -107,6 +115,12 @@ class ReconlabCLI(LightningCLI):
             default=None,
             help="fit: steps between two states of last.ckpt (null: a twentieth of the run).",
         )
+        parser.add_argument(
+            "--step_times",
+            type=bool,
+            default=False,
+            help="fit: say what a step's time goes to (data, network, loss, backward, optimiser), in run.json too.",
+        )
         # Read before parsing (reconlab.lab.bases) and known here for the parser's sake alone
         parser.add_argument("--base", type=str | list[str] | None, default=None, help=argparse.SUPPRESS)
 
@@ -144,11 +158,14 @@ class ReconlabCLI(LightningCLI):
         kwargs["enable_model_summary"] = bool(config.enable_model_summary)  # one line of ours says as much
         if config.logger in (None, True):
             kwargs["logger"] = self._loggers()
-        extra: list[pl.Callback] = [MetricsTable(self.run_directory)]
+        extra: list[pl.Callback] = []
+        if self.subcommand == "fit" and self._get(self.config, "step_times"):
+            extra.append(StepTimes(self.run_directory))  # the first: what the others do is not the optimiser's
+        extra.append(MetricsTable(self.run_directory))
         bar = sys.stdout.isatty() and config.enable_progress_bar is not False
         kwargs["enable_progress_bar"] = bar
         if config.enable_progress_bar is not False:
-            extra.append(RichProgressBar(leave=True) if bar else PlainProgress())
+            extra.append(ProgressBar() if bar else PlainProgress())
         directory = self.run_directory
         if self.subcommand == "fit":
             extra.append(Gallery(directory))

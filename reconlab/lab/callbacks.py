@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
@@ -205,6 +206,27 @@ class PlainProgress(pl.Callback):
         eta = "?" if math.isnan(left) else f"{int(left) // 60}:{int(left) % 60:02d}"
         sys.stdout.write(f"step {step}/{total}  loss {loss:.4g}  {rate:.2f} steps/s  ETA {eta}\n")
         sys.stdout.flush()
+
+
+class ProgressBar(RichProgressBar):
+    """A bar that asks for the loss now and then: each look at a value of the GPU waits until it is computed.
+
+    Args:
+        seconds: Between two looks.
+    """
+
+    def __init__(self, seconds: float = 0.5) -> None:
+        super().__init__(leave=True)
+        self.seconds = seconds
+        self._shown: dict[str, Any] = {}
+        self._asked = -math.inf
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """What stands beside the bar."""
+        now = time.monotonic()
+        if now - self._asked >= self.seconds:
+            self._asked, self._shown = now, super().get_metrics(trainer, pl_module)
+        return self._shown
 
 
 class SavePredictions(pl.Callback):

@@ -15,6 +15,7 @@ from reconlab.batch import Batch
 from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.datasets.format import SPLITS
 from reconlab.errors import ReconlabError
+from reconlab.lab.step import CompileMode, FiniteWatch, compile_parts
 from reconlab.losses import Loss
 from reconlab.metrics import ChamferDistance, FScore, Metric, NormalConsistency, VoxelIoU
 from reconlab.networks import Network
@@ -49,6 +50,9 @@ class Reconstruction(pl.LightningModule):
         gradient_norm: Gradients are clipped to this norm; 0 does not clip.
         init_from: Checkpoint of a run of the same network, whose weights training starts from (a warm start: the
             optimiser and the step count begin anew, unlike ``--ckpt_path``).
+        channels_last: Keep convolutions' weights with channels last, the order that tensor cores want: for GPUs.
+        compile: Mode of ``torch.compile`` for the network's parts in training: ``default``, ``reduce-overhead``
+            (CUDA graphs) or ``max-autotune``; None does not compile.
     """
 
     def __init__(
@@ -64,9 +68,12 @@ class Reconstruction(pl.LightningModule):
         decay: float = 0.1,
         gradient_norm: float = 0.0,
         init_from: str | None = None,
+        channels_last: bool = False,
+        compile: CompileMode | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore="init_from")  # a checkpoint holds the weights and must not need their source
+        # A checkpoint holds the weights and must not need their source; how to compute is the next user's choice.
+        self.save_hyperparameters(ignore=["init_from", "compile"])
         if lr <= 0:
             raise ReconlabError(f"model.lr is {lr}; expected a positive learning rate.")
         self.network = network
@@ -77,6 +84,10 @@ class Reconstruction(pl.LightningModule):
         self.milestones = sorted(milestones or [])
         self.decay = decay
         self.gradient_norm = gradient_norm
+        self.compile_mode = compile
+        self.watch = FiniteWatch()
+        if channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if init_from is not None:
             state = network_state(init_from)
             self._refuse_other(state, f"init_from: {init_from}")
@@ -125,23 +136,32 @@ class Reconstruction(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """One loss value; its named parts are logged under ``train/``."""
+        self.mark("data")
         self._seed_step()
         self.network.advance(self.global_step, self._total_steps())
         self.loss.advance(self.global_step, self._total_steps())
         shape = self.network.reconstruct(batch)
+        self.mark("network")
         with torch.autocast(self.device.type, enabled=False):  # a loss' differences of near equals need their digits
             parts = self.loss(shape, batch)
         loss = parts["loss"]
-        if not torch.isfinite(loss):
-            values = ", ".join(f"{k} {v.item():.4g}" for k, v in parts.items())
-            raise ReconlabError(
-                f"The loss is not finite at step {self.global_step} ({values}); "
-                "lower model.lr or set model.gradient_norm."
-            )
+        self.watch.see(self.global_step, parts)
         logged = {f"train/{k}": v.detach() for k, v in parts.items()}
         self.log_dict(logged, on_step=True, on_epoch=False, batch_size=len(batch))
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=len(batch))
+        self.mark("loss")
         return loss
+
+    def mark(self, part: str) -> None:
+        """A part of the training step ends here; :class:`~reconlab.lab.step_times.StepTimes` listens, if it is on."""
+
+    def on_after_backward(self) -> None:
+        """The gradients are there."""
+        self.mark("backward")
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, index: int) -> None:
+        """All callbacks have seen the step."""
+        self.mark("other")
 
     def _seed_step(self) -> None:
         # Random draws of network and loss depend on (seed, step, rank) alone: a resumed run draws as the
@@ -164,10 +184,24 @@ class Reconstruction(pl.LightningModule):
 
     def _judge(self, batch: Batch, heavy: bool) -> Shape:
         shape = self.network.reconstruct(batch)
-        for metric in self.metric_items().values():
-            if heavy or not metric.heavy:
-                metric.update(shape, batch)
+        with torch.autocast(self.device.type, enabled=False):  # a protocol does not say bfloat16
+            for metric in self.metric_items().values():
+                if heavy or not metric.heavy:
+                    metric.update(shape, batch)
         return shape
+
+    def on_fit_start(self) -> None:
+        """Compile the network's parts, if asked to."""
+        if self.compile_mode is not None:
+            compile_parts(self.network, self.compile_mode)
+
+    def on_validation_start(self) -> None:
+        """Look at the last step's loss, before what it made is judged."""
+        self.watch.settle()
+
+    def on_train_end(self) -> None:
+        """Look at the last step's loss."""
+        self.watch.settle()
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics under ``val/``."""
@@ -233,7 +267,11 @@ class Reconstruction(pl.LightningModule):
         Frozen networks inside losses are left out (they are loaded with the loss); so are the paths
         (``*_from``) of weights that the checkpoint itself holds, and modules that were passed in Python rather than
         by a config, which could not be read back safely.
+
+        Raises:
+            ReconlabError: The loss has just been found not to be finite: what it made is not kept.
         """
+        self.watch.settle()
         frozen = set()
         for name, module in self.loss.named_modules():
             own = list(module.parameters(recurse=False))

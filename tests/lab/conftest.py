@@ -1,4 +1,4 @@
-"""A sweep of stub cells, for the tests of the runner."""
+"""Small data, and a sweep of stub cells for the tests of the runner."""
 
 import json
 import os
@@ -10,8 +10,15 @@ import pytest
 import yaml
 
 from reconlab.cli.__main__ import main
+from reconlab.datasets.datamodule import ReconstructionData
 
 STUB = Path(__file__).with_name("sweep_stub.py")
+
+
+@pytest.fixture
+def module(data: Path) -> ReconstructionData:
+    """Three samples of 32 pixels and 200 points a step."""
+    return ReconstructionData(str(data), image_size=32, batch_size=3, points=200)
 
 
 class Trial:

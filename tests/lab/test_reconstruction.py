@@ -25,11 +25,6 @@ def trainer(tmp_path, **settings) -> pl.Trainer:
     return pl.Trainer(default_root_dir=tmp_path, **{**quiet, "max_steps": 4, **settings})
 
 
-@pytest.fixture
-def module(data):
-    return ReconstructionData(str(data), image_size=32, batch_size=3, points=200)
-
-
 def connect(model: Reconstruction, module: ReconstructionData) -> None:
     for who, part in model.parts().items():
         module.require(part.needs, who)

@@ -41,6 +41,8 @@ UNREACHED = {
     # With one view the hidden state that these multiply is 0.
     "r2n2_original": ("gates.weight", "candidate.weight"),
 }
+SIGNS = {"drc"}
+"""Two samples normalised by their batch become plus and minus 1: gradients that hang on each last digit."""
 
 
 @dataclass
@@ -125,4 +127,33 @@ def test_two_steps(trial: Trial, loss_name: str, losses, request) -> None:
 
 
 def test_exceptions_are_of_experiments_that_exist() -> None:
-    assert {*TINY, *NO_MESH, *UNREACHED} <= {*EXPERIMENTS, *LARGE}
+    assert {*TINY, *NO_MESH, *UNREACHED, *SIGNS} <= {*EXPERIMENTS, *LARGE}
+
+
+@pytest.mark.parametrize(
+    "trial", [*EXPERIMENTS, *(pytest.param(x, marks=pytest.mark.slow) for x in LARGE)], indirect=True, ids=str
+)
+def test_mixed_precision_keeps_coordinates_and_losses(trial: Trial, request) -> None:
+    """As Lightning's bf16-mixed runs it: the network under autocast, the loss outside of it."""
+
+    def step(mixed: bool) -> tuple[float, list[torch.Tensor], torch.Tensor]:
+        trial.network.load_state_dict(trial.state)
+        trial.network.train().zero_grad()
+        trial.network.advance(0, 2)
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            shape = trial.network.reconstruct(trial.batch)
+        torch.manual_seed(1)
+        loss = trial.original.train()(shape, trial.batch)["loss"]
+        loss.backward()
+        gradient = [p.grad.flatten() for p in trial.network.parameters() if p.grad is not None]
+        held = [v for v in vars(shape).values() if isinstance(v, torch.Tensor) and v.is_floating_point()]
+        return loss.item(), held, torch.cat(gradient)
+
+    plain, _, gradient = step(mixed=False)
+    loss, held, rough = step(mixed=True)
+    assert all(x.dtype == torch.float32 for x in held)
+    assert loss == pytest.approx(plain, rel=0.02)
+    if request.node.callspec.params["trial"] not in SIGNS:
+        assert float(torch.cosine_similarity(gradient.double(), rough.double(), 0)) > 0.9
+    assert loss != plain, "autocast was on"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -84,15 +85,34 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """Move every tensor to a device (Lightning calls this)."""
-        moved: dict[str, Any] = {}
+        """Move every tensor to a device (Lightning calls this).
+
+        Args:
+            device: Where to.
+            non_blocking: Do not wait for copies from pinned memory to a GPU; later work on its stream does.
+        """
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """A copy in pinned memory, which a GPU reads while the processor goes on (the data loader calls this)."""
+        return self._changed(torch.Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """With ``change`` applied to every tensor but the splits of the mesh, which stay on the processor."""
+        changed: dict[str, Any] = {}
         for part in fields(self):
             value = getattr(self, part.name)
             if isinstance(value, Tensor):
-                moved[part.name] = value.to(device, non_blocking=non_blocking)
-            elif isinstance(value, Cameras | Views | Mesh):
-                moved[part.name] = value.to(device)
-        return replace(self, **moved)
+                changed[part.name] = change(value)
+            elif isinstance(value, Cameras):
+                changed[part.name] = _changed_cameras(value, change)
+            elif isinstance(value, Views):
+                images = None if value.images is None else change(value.images)
+                changed[part.name] = Views(_changed_cameras(value.cameras, change), change(value.silhouettes), images)
+            elif isinstance(value, Mesh):
+                splits = value.vertex_splits, value.face_splits
+                changed[part.name] = Mesh(change(value.vertices), change(value.faces), *splits)
+        return replace(self, **changed)
 
     def require(self, name: str, who: str) -> Any:
         """The field ``name``, or an error that says who needed it.
@@ -105,3 +125,7 @@ class Batch:
             need = next((n for n, f in NEEDS.items() if name in f), name)
             raise ReconlabError(f"{who} needs {name!r} of the batch, which is absent: declare {need!r} in its needs.")
         return value
+
+
+def _changed_cameras(cameras: Cameras, change: Callable[[Tensor], Tensor]) -> Cameras:
+    return Cameras(*(change(getattr(cameras, part.name)) for part in fields(Cameras)))

@@ -11,7 +11,9 @@ import numpy as np
 
 from reconlab.cameras import Cameras
 from reconlab.datasets import format as files
-from reconlab.datasets.samples import read_cameras, read_cloud, read_mesh_arrays, read_queries
+from reconlab.datasets.decode import FOLDER
+from reconlab.datasets.decoded import SUFFIX, Shard, UnusableError
+from reconlab.datasets.readers import read_cameras, read_cloud, read_mesh_arrays, read_queries
 from reconlab.errors import ReconlabError
 
 SEEN = 0.9
@@ -80,7 +82,20 @@ def check(root: Path | str) -> CheckReport:
             ours = (folder / files.CHECKSUMS).exists() and not folder.name.startswith(".")
             if ours and folder.name not in listed:
                 report.problems.append(f"{folder} is in no split list.")
+    report.problems += list(_decoded(root / FOLDER))
     return report
+
+
+def _decoded(folder: Path) -> Iterator[str]:
+    """Problems of the decoded cache that is kept in a dataset: what its files hold, not whether they are stale."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            damaged = Shard(path, None).damaged()
+        except (OSError, UnusableError) as error:
+            yield f"{path} {error}: delete it, it will be made again."
+        else:
+            if damaged:
+                yield f"{path}: {damaged[0]} differs from its checksum: delete it, it will be made again."
 
 
 def check_shape(folder: Path) -> list[str]:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from reconlab.batch import NEEDS, Batch, Views
-from reconlab.cameras import Cameras
+from reconlab.batch import NEEDS, Batch
 from reconlab.datasets import format as files
 from reconlab.datasets.builder import EMBEDDED_COUNT, ensure_embedded
+from reconlab.datasets.decode import decode, kinds_of
+from reconlab.datasets.decoded import Decoded
+from reconlab.datasets.items import Item, every_view, find_items, missing_files
+from reconlab.datasets.loading import collate, start_worker, worker_context
 from reconlab.datasets.samplers import EpochSampler
-from reconlab.datasets.samples import Item, Loading, ShapeDataset, every_view, find_items, missing_files
+from reconlab.datasets.samples import Loading, ShapeDataset
 from reconlab.errors import ReconlabError
-from reconlab.shapes import Mesh
+
+__all__ = ["ReconstructionData", "collate"]
 
 
 class ReconstructionData(pl.LightningDataModule):
@@ -44,6 +47,9 @@ class ReconstructionData(pl.LightningDataModule):
         cache_mib: Decoded data kept in memory per process, in MiB.
         resolution: Of the voxels, a divisor of the dataset's, which gives exactly what a build of that resolution
             has; as they are on disk if None.
+        cache: Where decoded data are kept on disk, made once and shared by all workers and later runs: ``auto`` for
+            the folder ``.decoded`` of the dataset, where it can be written; or a folder. None keeps nothing. Samples
+            are the same. It takes 4 bytes per pixel of every picture: see docs/data.md for when it pays.
     """
 
     def __init__(
@@ -64,6 +70,7 @@ class ReconstructionData(pl.LightningDataModule):
         embedded_count: int = EMBEDDED_COUNT,
         cache_mib: int = 1024,
         resolution: int | None = None,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         seed = 0 if seed is None else seed
@@ -84,7 +91,7 @@ class ReconstructionData(pl.LightningDataModule):
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.points, self.queries, self.views, self.view_size = points, queries, views, view_size
         self.train_view, self.eval_view, self.seed = train_view, eval_view, seed
-        self.build, self.embedded_count, self.cache_mib = build, embedded_count, cache_mib
+        self.build, self.embedded_count, self.cache_mib, self.cache = build, embedded_count, cache_mib, cache
         self.wanted: dict[str, dict[str, frozenset[str]]] = {}  # need -> who needs it -> in which splits
         self.items: dict[str, list[Item]] = {}
         self._datasets: dict[str, ShapeDataset] = {}
@@ -174,8 +181,15 @@ class ReconstructionData(pl.LightningDataModule):
             needs = self.needs_of(split)
             sizes = (self.image_size, self.points, self.queries, self.views, self.view_size)
             loading = Loading(needs, *sizes, view, self.seed, self.resolution)
-            self._datasets[split] = ShapeDataset(items, loading, self.cache_mib << 20)
+            decoded = self._decoded(split) if self.cache is not None else None
+            self._datasets[split] = ShapeDataset(items, loading, self.cache_mib << 20, decoded)
         return self._datasets[split]
+
+    def _decoded(self, split: str) -> Decoded | None:
+        folder = None if self.cache in ("auto", None) else Path(self.cache)
+        kinds = kinds_of(self.needs_of(split), self.resolution)
+        first = self.trainer is None or self.trainer.global_rank == 0
+        return decode(self.root, self.items[split], split, kinds, folder, announce=first)
 
     def loader(self, split: str) -> DataLoader[Batch]:
         """The batches of a split: shuffled for training, each sample exactly once otherwise."""
@@ -190,11 +204,7 @@ class ReconstructionData(pl.LightningDataModule):
         drop_last = train and -(-len(data) // world) > self.batch_size
         batches = len(sampler) // self.batch_size if drop_last else -(-len(sampler) // self.batch_size)
         sampler.skip = done * self.batch_size if done < batches else 0  # all done: the next epoch begins
-        # Not fork: a forked worker would inherit thread pools of torch and numba, which may hang there.
-        context = None
-        if self.num_workers:
-            methods = torch.multiprocessing.get_all_start_methods()
-            context = "forkserver" if "forkserver" in methods else "spawn"
+        trained_on = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         return DataLoader(
             data,  # type: ignore[arg-type]
             batch_size=self.batch_size,
@@ -202,9 +212,10 @@ class ReconstructionData(pl.LightningDataModule):
             drop_last=drop_last,
             num_workers=self.num_workers,
             collate_fn=collate,
-            worker_init_fn=_start_worker,
-            multiprocessing_context=context,
+            worker_init_fn=start_worker,
+            multiprocessing_context=worker_context() if self.num_workers else None,
             persistent_workers=self.num_workers > 0,
+            pin_memory=trained_on.type == "cuda",
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -224,39 +235,5 @@ class ReconstructionData(pl.LightningDataModule):
         return self.loader("test")
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch as a whole."""
-        return batch.to(device)
-
-
-def collate(samples: Sequence[dict[str, Any]]) -> Batch:
-    """Samples of :class:`ShapeDataset` with equal fields -> a batch."""
-    batch = Batch(ids=[s["id"] for s in samples], categories=[s["category"] for s in samples])
-    first = samples[0]
-    if "view" in first:
-        batch.input_view = [s["view"] for s in samples]
-    if "image" in first:
-        batch.images = torch.stack([s["image"] for s in samples])
-    if "camera" in first:
-        batch.cameras = Cameras.stack([s["camera"] for s in samples])
-    if "views" in first:
-        shapes = {tuple(s["views"][1].shape) for s in samples}
-        if len(shapes) > 1:
-            raise ReconlabError("The supervision views of this dataset have different sizes: set data.view_size.")
-        batch.views = Views(
-            Cameras.stack([s["views"][0] for s in samples]),
-            torch.stack([s["views"][1] for s in samples]),
-            torch.stack([s["views"][2] for s in samples]),
-        )
-    for field in dataclass_fields(Batch):
-        # (Normals may be known of some clouds only; who needs them was told before.)
-        if all(isinstance(s.get(field.name), torch.Tensor) for s in samples):
-            setattr(batch, field.name, torch.stack([s[field.name] for s in samples]))
-    if "mesh" in first:
-        batch.mesh = Mesh.from_list([s["mesh"] for s in samples])
-    return batch
-
-
-def _start_worker(_: int) -> None:
-    from reconlab.threads import limit_threads
-
-    limit_threads(1)
+        """Move a batch as a whole; from pinned memory without waiting for it."""
+        return batch.to(device, non_blocking=device.type == "cuda")

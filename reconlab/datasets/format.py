@@ -121,7 +121,7 @@ def read_binvox(path: Path) -> np.ndarray:
 def views_of(folder: Path) -> tuple[Path, str]:
     """A shape's folder of pictures and their suffix: ours, or else that of the archive of Occupancy Networks."""
     ours, theirs = folder / VIEWS, folder / ARCHIVE_VIEWS
-    return (theirs, "jpg") if theirs.is_dir() and not ours.is_dir() else (ours, "png")
+    return (ours, "png") if ours.is_dir() or not theirs.is_dir() else (theirs, "jpg")
 
 
 def located(folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ from reconlab.cameras import Cameras
 from reconlab.datasets import binvox
 from reconlab.datasets import format as files
 from reconlab.datasets.choy_files import read_views, view_files
-from reconlab.datasets.samples import read_cloud, read_queries
+from reconlab.datasets.readers import read_cloud, read_queries
 from reconlab.datasets.shapenet_frame import FRONTS, Frame, check_agreement
 from reconlab.errors import ReconlabError
 

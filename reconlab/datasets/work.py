@@ -42,7 +42,7 @@ def run_tasks(root: Path, tasks: list[Task], workers: int, progress: bool) -> It
     A bad mesh is reported and the rest goes on. ``OSError`` (a full disk, say) and Ctrl-C end the run; shapes
     that are in place stay, the one at hand leaves nothing.
     """
-    with _bar(progress and bool(tasks)) as bar:
+    with progress_bar(progress and bool(tasks)) as bar:
         job = bar.add_task(f"Building {root}", total=len(tasks)) if bar else None
         executor = _executor.get()
         if executor is not None:
@@ -130,7 +130,8 @@ def _one(root: Path, task: Task) -> str | None:
     return None
 
 
-def _bar(show: bool) -> Any:
+def progress_bar(show: bool) -> Any:
+    """A bar on the terminal's error stream, or a context that gives None."""
     if not show:
         return nullcontext()
     from rich.console import Console

@@ -11,12 +11,14 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from reconlab.errors import ReconlabError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -138,6 +140,8 @@ def parallel_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     threads = min(num_threads(), len(work))
     if threads <= 1:
         return [function(x) for x in work]
+    from concurrent.futures import ThreadPoolExecutor  # a command that does not compute does without
+
     global _pool
     if _pool is None or _pool[0] != os.getpid() or _pool[1] != num_threads():
         _pool = (os.getpid(), num_threads(), ThreadPoolExecutor(num_threads(), "reconlab"))

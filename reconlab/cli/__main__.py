@@ -23,6 +23,7 @@ COMMANDS = {
     "table": "measured beside the paper:  reconlab table drwr_table4",
     "report": "one HTML file of runs:      reconlab report runs/atlasnet_drkfs/000",
     "study": "a perceptual study:         reconlab study build RUN_A RUN_B --out DIR",
+    "bench": "what things cost here:      reconlab bench --out DIR --quick",
     "list": "name what there is:         reconlab list networks",
 }
 TRAINER_COMMANDS = ("fit", "validate", "test")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from scipy.fft import next_fast_len
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from reconlab.errors import ReconlabError
+from reconlab.kernels.piecewise_linear import piecewise_linear
 
 
 class PiecewiseLinearDetector(nn.Module):
@@ -72,46 +69,7 @@ class PiecewiseLinearDetector(nn.Module):
                     f"not {tuple(images.shape[-2:])}."
                 )
             images = F.pad(images, (half, half, half, half), mode="reflect")
-        if images.device.type == "cpu" and images.requires_grad and not self.weight.requires_grad:
-            return _Score.apply(images, self.weight, self.bias, self.signs)
-        best, _ = _best_pieces(images, self.weight, self.bias, self.terms)
-        return (best * self.signs.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
-
-
-def _best_pieces(images: Tensor, weight: Tensor, bias: Tensor, terms: int) -> tuple[Tensor, Tensor]:
-    """The largest response of each term's pieces, and which it is, both ``(M, N, H', W')``."""
-    response = F.conv2d(images, weight, bias)
-    m, channels, h, w = response.shape
-    return response.view(m, terms, channels // terms, h, w).max(dim=2)
-
-
-class _Score(torch.autograd.Function):
-    """The score with constant filters on the CPU, its gradient by FFT.
-
-    Torch's way back, 16 channels through filters of 21×21 into one, takes five times as long as the way there, a
-    third of a DR-KFS step at 256²; by FFT it takes as long.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, signs: Tensor) -> Tensor:
-        best, piece = _best_pieces(images, weight, bias, len(signs))
-        ctx.save_for_backward(weight, signs, piece.to(torch.uint8))
-        return (best * signs.view(1, -1, 1, 1)).sum(dim=1, keepdim=True)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """The transposed convolution of what the largest pieces received."""
-        weight, signs, piece = ctx.saved_tensors
-        m, terms, h, w = piece.shape
-        kernel = weight.shape[-1]
-        spread = grad.new_zeros(m, terms, len(weight) // terms, h, w)
-        spread.scatter_(2, piece.long().unsqueeze(2), (grad * signs.view(1, -1, 1, 1)).unsqueeze(2))
-        # Of at least the full convolution's size, so that the circular one does not wrap
-        size = [next_fast_len(n + kernel - 1, real=True) for n in (h, w)]
-        spectrum = torch.fft.rfft2(spread.flatten(1, 2), s=size) * torch.fft.rfft2(weight[:, 0], s=size)
-        full = torch.fft.irfft2(spectrum.sum(dim=1, keepdim=True), s=size)
-        return full[..., : h + kernel - 1, : w + kernel - 1], None, None, None
+        return piecewise_linear(images, self.weight, self.bias, self.signs)
 
 
 def score_range(scores: Tensor, reference_range: Tensor, floor: float = 0.05) -> tuple[Tensor, Tensor]:

@@ -81,12 +81,22 @@ def test_many_faces_in_groups_and_parts(triton_device):
         torch.testing.assert_close(mine[:3], theirs[:3], atol=1e-5, rtol=1e-5)
 
 
-def test_gradient_does_not_depend_on_the_lanes(triton_device, monkeypatch):
-    xyz, _, shade = (x.to(triton_device) if isinstance(x, Tensor) else x for x in scene((3,), spread=0.5))
-    narrow = render(xyz, [0, 3], 18, shade, "cuda", sigma=1e-3)[1]
-    monkeypatch.setattr(cuda_grad, "lanes", lambda *_: (256, 4))
-    for a, b in zip(render(xyz, [0, 3], 18, shade, "cuda", sigma=1e-3)[1], narrow, strict=True):
-        torch.testing.assert_close(a, b, atol=float(b.abs().max()) * 1e-5, rtol=0)
+def test_large_boxes_are_gathered_by_more_warps(triton_device):
+    """By the first kernel alone, by both, by the second alone: the same gradient, and no face left out."""
+    xyz, splits, shade = (x.to(triton_device) for x in scene((3, 0, 2), spread=0.6))
+    s = Settings(24, 40, 1e-2, 1e-2, 0.1, 100.0, 1e-3, 1e-5)
+    _, image, state = cuda.forward(xyz, shade, splits.cpu(), s)
+    pixels = pixel_boxes(xyz, 24, 40, s.radius)[:, 2:].prod(1)
+    most = int(pixels.median())
+    assert int(pixels.max()) > 256  # more than one step
+    up = torch.rand(2, *image.shape, generator=torch.Generator().manual_seed(0)).to(triton_device)
+    small, both, large = (cuda_grad.backward(xyz, shade, image, state, *up, s, n) for n in (10**6, most, 0))
+    for a, b, c in zip(small, both, large, strict=True):
+        assert bool(a.flatten(1).any(1).all())
+        torch.testing.assert_close(b, a, atol=float(a.abs().max()) * 1e-5, rtol=0)
+        torch.testing.assert_close(c, a, atol=float(a.abs().max()) * 1e-5, rtol=0)
+        assert torch.equal(b[pixels <= most], a[pixels <= most])
+        assert torch.equal(b[pixels > most], c[pixels > most])
 
 
 def test_same_input_gives_the_same_bits(triton_device):

@@ -20,7 +20,8 @@ def test_faces_are_sorted_image_by_image(triton_device, faces):
     order, image, starts, nearest = (x.cpu() for x in found)
     usable = usable_faces(xyz, Settings(1, 1, 1.0, 1.0, 0.1, 100.0, 0.0, 0.5))
     assert torch.equal(starts.long(), splits)
-    assert torch.equal(image.long(), torch.repeat_interleave(torch.arange(len(faces)), splits.diff()))
+    expected = torch.repeat_interleave(torch.arange(len(faces)), splits.diff())
+    assert torch.equal(image.long(), torch.where(usable, expected, -1))
     for m, (i, j) in enumerate(zip(splits[:-1].tolist(), splits[1:].tolist(), strict=True)):
         mine = order[i:j]
         assert torch.equal(mine.sort().values, torch.arange(i, j))

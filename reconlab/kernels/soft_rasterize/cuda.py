@@ -101,7 +101,7 @@ def _arrange(
     tl.store(at + 14, l2, mask=ok)
     tl.store(at + 15, reach, mask=ok)
     if SHADED:
-        low = tl.load(nearest + tl.load(image_of + face, mask=inside, other=0))
+        low = tl.load(nearest + tl.load(image_of + face, mask=ok, other=0))
         # 1 / the triangle's height over the edge opposite to a, b, c; 1 / depth; depth from the nearest, over depth
         # and scale: the exponent's parts, free of cancellation; grey values.
         tl.store(at + 16, l1 * inv_area, mask=ok)

@@ -24,6 +24,18 @@ def corners(xyz, face, valid):
 
 
 @triton.jit
+def twice_area(ok, ax, ay, bx, by, cx, cy):
+    """Twice the signed area in float64; 0 where not ``ok``."""
+    x = tl.where(ok, ax, 0.0).to(tl.float64)
+    y = tl.where(ok, ay, 0.0).to(tl.float64)
+    abx = tl.where(ok, bx, 0.0).to(tl.float64) - x
+    aby = tl.where(ok, by, 0.0).to(tl.float64) - y
+    acx = tl.where(ok, cx, 0.0).to(tl.float64) - x
+    acy = tl.where(ok, cy, 0.0).to(tl.float64) - y
+    return abx * acy - aby * acx
+
+
+@triton.jit
 def drawn(ax, ay, az, bx, by, bz, cx, cy, cz, near, far, large, least):
     """Whether a face is drawn, and twice its signed area in float64.
 
@@ -34,13 +46,7 @@ def drawn(ax, ay, az, bx, by, bz, cx, cy, cz, near, far, large, least):
     ok = (az >= near) & (bz >= near) & (cz >= near) & (az <= far) & (bz <= far) & (cz <= far)
     ok &= (tl.abs(ax) < large) & (tl.abs(bx) < large) & (tl.abs(cx) < large)
     ok &= (tl.abs(ay) < large) & (tl.abs(by) < large) & (tl.abs(cy) < large)
-    x = tl.where(ok, ax, 0.0).to(tl.float64)
-    y = tl.where(ok, ay, 0.0).to(tl.float64)
-    abx = tl.where(ok, bx, 0.0).to(tl.float64) - x
-    aby = tl.where(ok, by, 0.0).to(tl.float64) - y
-    acx = tl.where(ok, cx, 0.0).to(tl.float64) - x
-    acy = tl.where(ok, cy, 0.0).to(tl.float64) - y
-    area2 = abx * acy - aby * acx
+    area2 = twice_area(ok, ax, ay, bx, by, cx, cy)
     return ok & (tl.abs(area2) > least), area2
 
 

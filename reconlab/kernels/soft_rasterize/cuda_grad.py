@@ -2,12 +2,12 @@
 """The gradient of soft rasterisation on the GPU: a program gathers that of one face from the pixels of its box.
 
 Each pair is computed anew from the corners and from what the forward kept of each pixel. The sums stay in registers
-until the face is done: no atomics, no partial sums in memory, and always the same order of additions.
+until the face is done: no atomics, no partial sums in memory, and always the same order of additions. Most faces have
+small boxes, for which one warp is best: it needs no barriers. A second kernel looks for the others and gives each
+eight warps, lest one face that covers the image keep a warp busy long after the rest.
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 import triton
@@ -15,8 +15,15 @@ import triton.language as tl
 from torch import Tensor
 
 from reconlab.kernels.gpu import Example, on_device
-from reconlab.kernels.soft_rasterize.cuda_face import anticlockwise, clip, corners, drawn, edge, first_last
-from reconlab.kernels.soft_rasterize.reference import MAX_COORDINATE, MIN_AREA2, Settings
+from reconlab.kernels.soft_rasterize.cuda_face import anticlockwise, clip, corners, edge, first_last, twice_area
+from reconlab.kernels.soft_rasterize.cuda_tiles import NEVER
+from reconlab.kernels.soft_rasterize.reference import Settings
+
+MOST = 2048
+"""Pixels of the largest box that one warp gathers, 64 at a time."""
+
+PROGRAMS = 2048
+"""Programs that look for larger ones, and gather them: two waves on the largest GPUs."""
 
 
 @triton.jit
@@ -39,31 +46,42 @@ def _foot(u, v, x, y, length, inverse):
 
 
 @triton.jit
-def _gather(
-    xyz, grey, image_of, nearest, pull, share, top, shade, grad, grad_grey, height, width,
-    near, far, radius, inv_sigma, limit, inv_scale,
-    SHADED: tl.constexpr, LARGE: tl.constexpr, LEAST: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Write the gradient of one face.
+def _corners_and_box(xyz, image_of, face, valid, height, width, radius):
+    """Of drawn faces the corners, anticlockwise, the places of the last two, 1 / twice the area, and the pixel box.
 
-    ``pull`` is dL/dalpha times through and ``share`` dL/dshade over the weights, of every pixel.
+    First column and row, columns, pixels; none of a face that is not drawn.
     """
-    face = tl.program_id(0)
-    ax, ay, az, bx, by, bz, cx, cy, cz = corners(xyz, face, True)
-    ok, area2 = drawn(ax, ay, az, bx, by, bz, cx, cy, cz, near, far, LARGE, LEAST)
+    ax, ay, az, bx, by, bz, cx, cy, cz = corners(xyz, face, valid)
+    ok = tl.load(image_of + face, mask=valid, other=-1) >= 0
     ax, ay, az, bx, by, bz, cx, cy, cz, b, c, inv_area = anticlockwise(
-        ok, area2, ax, ay, az, bx, by, bz, cx, cy, cz
+        ok, twice_area(ok, ax, ay, bx, by, cx, cy), ax, ay, az, bx, by, bz, cx, cy, cz
     )  # fmt: skip
     left, right = first_last(tl.minimum(tl.minimum(ax, bx), cx), tl.maximum(tl.maximum(ax, bx), cx), radius, width)
     upper, lower = first_last(tl.minimum(tl.minimum(ay, by), cy), tl.maximum(tl.maximum(ay, by), cy), radius, height)
     across = tl.maximum(right - left + 1, 0)
     count = tl.where(ok, across * tl.maximum(lower - upper + 1, 0), 0)
-    across = tl.maximum(across, 1)
+    return ax, ay, az, bx, by, bz, cx, cy, cz, b, c, inv_area, left, upper, tl.maximum(across, 1), count
+
+
+@triton.jit
+def _gather(
+    xyz, grey, image_of, nearest, pull, share, top, shade, grad, grad_grey, height, width,
+    radius, inv_sigma, limit, inv_scale, face, least, most, SHADED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write the gradient of one face if its box has ``least`` to ``most`` pixels.
+
+    ``pull`` is dL/dalpha times through and ``share`` dL/dshade over the weights, of every pixel.
+    """
+    ax, ay, az, bx, by, bz, cx, cy, cz, b, c, inv_area, left, upper, across, count = _corners_and_box(
+        xyz, image_of, face, True, height, width, radius
+    )  # fmt: skip
+    mine = (count >= least) & (count <= most)
+    count = tl.where(mine, count, 0)
     l0, x0, y0 = edge(ax, ay, bx, by)
     l1, x1, y1 = edge(bx, by, cx, cy)
     l2, x2, y2 = edge(cx, cy, ax, ay)
     i0, i1, i2 = 1.0 / l0, 1.0 / l1, 1.0 / l2
-    image = tl.load(image_of + face)
+    image = tl.maximum(tl.load(image_of + face), 0)
     before = image.to(tl.int64) * height * width
     pull += before
     lane = tl.arange(0, BLOCK)
@@ -159,39 +177,61 @@ def _gather(
         row += carry.to(tl.int32)
         column = tl.where(carry, column - across, column)
     at = grad + face.to(tl.int64) * 9
-    tl.store(at, tl.where(ok, tl.sum(gx), 0.0))
-    tl.store(at + 1, tl.where(ok, tl.sum(gy), 0.0))
-    tl.store(at + b * 3, tl.where(ok, tl.sum(gbx), 0.0))
-    tl.store(at + b * 3 + 1, tl.where(ok, tl.sum(gby), 0.0))
-    tl.store(at + c * 3, tl.where(ok, tl.sum(gcx), 0.0))
-    tl.store(at + c * 3 + 1, tl.where(ok, tl.sum(gcy), 0.0))
+    tl.store(at, tl.sum(gx), mask=mine)
+    tl.store(at + 1, tl.sum(gy), mask=mine)
+    tl.store(at + b * 3, tl.sum(gbx), mask=mine)
+    tl.store(at + b * 3 + 1, tl.sum(gby), mask=mine)
+    tl.store(at + c * 3, tl.sum(gcx), mask=mine)
+    tl.store(at + c * 3 + 1, tl.sum(gcy), mask=mine)
     if SHADED:
-        tl.store(at + 2, tl.where(ok, tl.sum(gza) * iza * iza, 0.0))
-        tl.store(at + b * 3 + 2, tl.where(ok, tl.sum(gzb) * izb * izb, 0.0))
-        tl.store(at + c * 3 + 2, tl.where(ok, tl.sum(gzc) * izc * izc, 0.0))
+        tl.store(at + 2, tl.sum(gza) * iza * iza, mask=mine)
+        tl.store(at + b * 3 + 2, tl.sum(gzb) * izb * izb, mask=mine)
+        tl.store(at + c * 3 + 2, tl.sum(gzc) * izc * izc, mask=mine)
         at = grad_grey + face.to(tl.int64) * 3
-        tl.store(at, tl.where(ok, tl.sum(gva), 0.0))
-        tl.store(at + b, tl.where(ok, tl.sum(gvb), 0.0))
-        tl.store(at + c, tl.where(ok, tl.sum(gvc), 0.0))
+        tl.store(at, tl.sum(gva), mask=mine)
+        tl.store(at + b, tl.sum(gvb), mask=mine)
+        tl.store(at + c, tl.sum(gvc), mask=mine)
     else:
-        tl.store(at + 2, 0.0)
-        tl.store(at + b * 3 + 2, 0.0)
-        tl.store(at + c * 3 + 2, 0.0)
+        tl.store(at + 2, 0.0, mask=mine)
+        tl.store(at + b * 3 + 2, 0.0, mask=mine)
+        tl.store(at + c * 3 + 2, 0.0, mask=mine)
 
 
-def lanes(faces: int, pixels: int, radius: float) -> tuple[int, int]:
-    """Pixels that a program takes at once, and its warps, by the size that the faces' boxes are likely to have.
+@triton.jit
+def _small(
+    xyz, grey, image_of, nearest, pull, share, top, shade, grad, grad_grey, height, width,
+    radius, inv_sigma, limit, inv_scale, most, SHADED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Of the face of this program, if its box has at most ``most`` pixels; zeros if it has none."""
+    _gather(
+        xyz, grey, image_of, nearest, pull, share, top, shade, grad, grad_grey, height, width,
+        radius, inv_sigma, limit, inv_scale, tl.program_id(0), 0, most, SHADED, BLOCK,
+    )  # fmt: skip
 
-    The faces of a closed mesh that fills the image cover it twice. A box of that size and its blur is taken in few
-    steps by one warp, which needs no barriers; of few and large faces each is given four warps.
 
-    Args:
-        faces: F, of all images.
-        pixels: Of all images.
-        radius: Of the blur, in pixels.
-    """
-    side = math.sqrt(2.0 * pixels / max(faces, 1)) + 2.0 * radius
-    return (64, 1) if side < 48 else (256, 4)
+@triton.jit
+def _large(
+    xyz, grey, image_of, nearest, pull, share, top, shade, grad, grad_grey, height, width,
+    radius, inv_sigma, limit, inv_scale, most, faces, SHADED: tl.constexpr, BLOCK: tl.constexpr, LOOK: tl.constexpr,
+):  # fmt: skip
+    """Of those of this program's faces whose boxes have more than ``most`` pixels; it looks at ``LOOK`` at once."""
+    programs = tl.num_programs(0)
+    lane = tl.arange(0, LOOK)
+    for first in range(tl.program_id(0), faces, programs * LOOK):
+        face = first + lane * programs
+        _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, count = _corners_and_box(
+            xyz, image_of, face, face < faces, height, width, radius
+        )  # fmt: skip
+        todo = count > most
+        left = tl.sum(todo.to(tl.int32))
+        while left > 0:
+            which = tl.min(tl.where(todo, face, NEVER))
+            todo &= face != which
+            left -= 1
+            _gather(
+                xyz, grey, image_of, nearest, pull, share, top, shade, grad, grad_grey, height, width,
+                radius, inv_sigma, limit, inv_scale, which, most + 1, NEVER, SHADED, BLOCK,
+            )  # fmt: skip
 
 
 def backward(
@@ -202,8 +242,20 @@ def backward(
     grad_alpha: Tensor,
     grad_shade: Tensor,
     s: Settings,
+    most: int = MOST,
 ) -> tuple[Tensor, Tensor | None]:
-    """Gradients to ``xyz`` and ``grey`` (None without it); ``state`` is what ``cuda.forward`` kept."""
+    """Gradients to ``xyz`` and ``grey`` (None without it).
+
+    Args:
+        xyz: (F,3,3) contiguous float32.
+        grey: (F,3), or None.
+        shade: (M,H,W) as drawn; anything without ``grey``.
+        state: What ``cuda.forward`` kept.
+        grad_alpha: dL/dalpha (M,H,W).
+        grad_shade: dL/dshade (M,H,W); anything without ``grey``.
+        s: As drawn.
+        most: Pixels of the largest box that one warp gathers.
+    """
     grad, grad_grey = torch.zeros_like(xyz), None if grey is None else torch.zeros_like(grey)
     if not state:
         return grad, grad_grey
@@ -211,23 +263,25 @@ def backward(
     pull, share, top = grad_alpha.reshape(-1) * kept[0], None, None
     if grey is not None:
         share, top = grad_shade.reshape(-1) / kept[2], kept[1]
-    block, warps = lanes(len(xyz), pull.numel(), s.radius * max(s.height, s.width) / 2)
+    faces, shaded = len(xyz), grey is not None
     with on_device(xyz):
-        _gather[(len(xyz),)](
+        given = (
             xyz, grey, image, nearest, pull, share, top, shade, grad, grad_grey, s.height, s.width,
-            s.near, s.far, s.radius, 1.0 / s.sigma, s.limit, 1.0 / s.depth_scale,
-            SHADED=grey is not None, LARGE=MAX_COORDINATE, LEAST=MIN_AREA2, BLOCK=block, num_warps=warps,
+            s.radius, 1.0 / s.sigma, s.limit, 1.0 / s.depth_scale, most,
         )  # fmt: skip
+        _small[(faces,)](*given, SHADED=shaded, BLOCK=64, num_warps=1)
+        _large[(min(faces, PROGRAMS),)](*given, faces, SHADED=shaded, BLOCK=256, LOOK=64, num_warps=8)
     return grad, grad_grey
 
 
 _TYPES = {"xyz": "*fp32", "image_of": "*i32", "nearest": "*fp32", "pull": "*fp32", "grad": "*fp32"}
-_TYPES |= {"shade": "*fp32", "height": "i32", "width": "i32", "near": "fp32", "far": "fp32", "radius": "fp32"}
-_TYPES |= {"inv_sigma": "fp32", "limit": "fp32", "inv_scale": "fp32"}
+_TYPES |= {"shade": "*fp32", "height": "i32", "width": "i32", "radius": "fp32", "inv_sigma": "fp32"}
+_TYPES |= {"limit": "fp32", "inv_scale": "fp32", "most": "i32", "faces": "i32"}
 _GREY = {"grey": "*fp32", "share": "*fp32", "top": "*fp32", "grad_grey": "*fp32"}
-_CUT = {"LARGE": MAX_COORDINATE, "LEAST": MIN_AREA2}
+_NONE: dict[str, None] = dict.fromkeys(_GREY)
 EXAMPLES = [
-    Example(_gather, _TYPES, {"SHADED": False, "BLOCK": 64} | _CUT | dict.fromkeys(_GREY), 1, "silhouette"),
-    Example(_gather, _TYPES | _GREY, {"SHADED": True, "BLOCK": 64} | _CUT, 1, "shaded"),
-    Example(_gather, _TYPES | _GREY, {"SHADED": True, "BLOCK": 256} | _CUT, 4, "shaded, large"),
+    Example(_small, _TYPES, {"SHADED": False, "BLOCK": 64} | _NONE, 1, "silhouette"),
+    Example(_small, _TYPES | _GREY, {"SHADED": True, "BLOCK": 64}, 1, "shaded"),
+    Example(_large, _TYPES, {"SHADED": False, "BLOCK": 256, "LOOK": 64} | _NONE, 8, "silhouette"),
+    Example(_large, _TYPES | _GREY, {"SHADED": True, "BLOCK": 256, "LOOK": 64}, 8, "shaded"),
 ]

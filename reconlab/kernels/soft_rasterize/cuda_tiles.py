@@ -47,7 +47,7 @@ class Sorted(NamedTuple):
     """Faces in the order in which they are drawn."""
 
     order: Tensor  # (F,) int64 input index of each place: image by image, undrawn faces last
-    image: Tensor  # (F,) int32 image of each face, by input index
+    image: Tensor  # (F,) int32 image of each face, by input index; -1 of those that are not drawn
     starts: Tensor  # (M+1,) int32 first place of each image
     nearest: Tensor  # (M,) float32 smallest corner depth of the drawn faces, or ``far``
 
@@ -91,7 +91,7 @@ def _keys(
     group = tl.where(size > 0.5, 0, tl.where(size > 0.125, 1, 2))
     key = tl.where(ok, group * 4096 + spread_bits(column) + spread_bits(row) * 2, 3 * 4096)
     tl.store(keys + face, image.to(keys.dtype.element_ty) * 16384 + key, mask=valid)
-    tl.store(image_of + face, image, mask=valid)
+    tl.store(image_of + face, tl.where(ok, image, -1), mask=valid)
     if NEAREST:
         # As integers: positive floats are ordered as their bits are, and a minimum does not depend on the order.
         depth = tl.where(ok, tl.minimum(tl.minimum(az, bz), cz), far).to(tl.int32, bitcast=True)

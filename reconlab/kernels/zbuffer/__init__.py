@@ -46,7 +46,7 @@ def zbuffer(
         backend: "cpu" is the numba kernel (on the CPU), "cuda" the Triton kernels (on a GPU), both of which take any
             floats and draw them in float32; "reference" plain torch on any device; "auto" the kernel of the tensor's
             device. The GPU's give the numba kernel's depths and faces to the bit, take O(faces + pixels) memory and
-            never make the host wait.
+            do not make the host wait if ``splits`` is on the CPU.
 
     Raises:
         ReconlabError: Shapes and splits do not fit together.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 import time
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reconlab import threads
 from reconlab.bench.case import Setting
 from reconlab.bench.catalogue import GROWTHS, OPERATORS, WORKERS, Choice
 from reconlab.bench.machine import context, load
@@ -32,7 +32,7 @@ def run(
     choice: Choice,
     setting: Setting,
     rounds: int,
-    threads: int,
+    thread_count: int,
     fresh: bool = False,
     command: str = "",
     say: Callable[[str], None] = lambda sentence: None,
@@ -47,7 +47,7 @@ def run(
         choice: What to measure.
         setting: Device, peers, seed and size.
         rounds: Of each measurement, at most.
-        threads: Of torch and the kernels.
+        thread_count: Of torch and the kernels.
         fresh: Measure everything that is chosen again.
         command: As a user typed it, for the record.
         say: Told every measurement.
@@ -60,10 +60,10 @@ def run(
         KeyboardInterrupt: After Ctrl-C; the records finished so far are in ``bench.json``.
     """
     began = time.monotonic()
-    whole = context(setting.seed, threads, setting.peers)
-    clock = clock_for(setting.device, threads)
+    whole = context(setting.seed, thread_count, setting.peers)
+    clock = clock_for(setting.device, thread_count)
     machine = whole["machine"]
-    settings: dict[str, Any] = {"device": setting.device, "threads": threads, "rounds": rounds}
+    settings: dict[str, Any] = {"device": setting.device, "threads": thread_count, "rounds": rounds}
     settings |= {"quick": setting.quick, "seed": setting.seed, "peers": sorted(setting.peers)}
     settings |= {"processor": machine["processor"], "accelerator": machine["accelerator"]}
     settings |= {"versions": whole["versions"]}
@@ -77,7 +77,7 @@ def run(
         aside = f" ({other} of another commit; --fresh measures them anew)" if other else ""
         say(f"{len(ready)} of {len(jobs)} measurements are there already{aside}.")
     try:
-        with tempfile.TemporaryDirectory(prefix="reconlab-bench-") as scratch, limited(threads):
+        with tempfile.TemporaryDirectory(prefix="reconlab-bench-") as scratch, limited(thread_count):
             here = replace(setting, scratch=Path(scratch))
             for number, (key, title, work) in enumerate(jobs, 1):
                 if key in ready:
@@ -121,23 +121,18 @@ def sentence(record: dict[str, Any]) -> str:
 
 
 @contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """Torch and the kernels have so many threads within this, whatever the environment says."""
+def limited(count: int) -> Iterator[None]:
+    """Torch, the kernels and new processes have so many threads within this, whatever the environment says."""
     import torch
 
-    from reconlab.threads import limit_threads
-
-    before, torch_before = os.environ.get("RECONLAB_THREADS"), torch.get_num_threads()
-    os.environ["RECONLAB_THREADS"] = str(threads)
-    limit_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(torch_before)
-        if before is None:
-            del os.environ["RECONLAB_THREADS"]
-        else:
-            os.environ["RECONLAB_THREADS"] = before
+    before, torch_before = threads._limit, torch.get_num_threads()
+    with threads.starting_with(count):
+        threads.limit_threads(count)
+        try:
+            yield
+        finally:
+            threads._limit = before
+            torch.set_num_threads(torch_before)
 
 
 Job = tuple[str, str, Callable[[Setting], dict[str, Any]]]

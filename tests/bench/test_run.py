@@ -48,7 +48,7 @@ def catalogue(monkeypatch):
 
 
 def measure(catalogue, out, **more):
-    arguments = {"choice": catalogue.choice, "setting": Setting(), "rounds": 2, "threads": 1, **more}
+    arguments = {"choice": catalogue.choice, "setting": Setting(), "rounds": 2, "thread_count": 1, **more}
     return run(Path(out), **arguments)
 
 
@@ -166,7 +166,7 @@ def test_threads_are_limited_within_alone(catalogue, tmp_path, monkeypatch):
     ours = Contestant(lambda: seen.append((num_threads(), torch.get_num_threads())) or torch.ones(1))
     case = Case("1", "x", lambda setting: {"ours": ours})
     before = torch.get_num_threads()
-    measure(catalogue, tmp_path, choice=Choice(((catalogue.operator, case),), (), False), threads=2)
+    measure(catalogue, tmp_path, choice=Choice(((catalogue.operator, case),), (), False), thread_count=2)
     assert set(seen) == {(2, 2)}
     assert (num_threads(), torch.get_num_threads()) == (3, before)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconlab.datasets import format as files
@@ -65,7 +65,11 @@ def _folders(path: Path) -> set[str]:
 
 def every_view(items: Sequence[Item]) -> list[Item]:
     """Each shape once for each of its pictures, which is then the input: shape by shape."""
-    return [replace(i, view=k) for i in items for k in range(count_views(files.views_of(i.folder)[0]))]
+    return [
+        Item(i.category, i.id, i.folder, view)
+        for i in items
+        for view in range(count_views(files.views_of(i.folder)[0]))
+    ]
 
 
 def count_views(folder: Path) -> int:
@@ -111,10 +115,13 @@ def missing_files(items: Sequence[Item], needs: frozenset[str]) -> tuple[str, st
 
 def _has_normals(path: Path) -> bool:
     try:
-        with path.open("rb") as file:  # an archive's list of names is at its end
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 1024))
-            if b"normals.npy" in file.read():
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:  # an archive's list of names is at its end
+            os.lseek(handle, max(0, os.fstat(handle).st_size - 1024), os.SEEK_SET)
+            if b"normals.npy" in os.read(handle, 1024):
                 return True
+        finally:
+            os.close(handle)
         with zipfile.ZipFile(path) as archive:
             return "normals.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):

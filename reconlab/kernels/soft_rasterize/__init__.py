@@ -63,8 +63,8 @@ def soft_rasterize(
         cutoff: Coverage below which a face is not considered at a pixel outside of it.
         backend: "cpu" is the numba kernel (CPU float32), "cuda" the Triton kernels (GPU float32), "reference" plain
             torch on any device and dtype; "auto" takes the kernel that suits the tensors, else the reference. The
-            GPU's kernels take O(faces + pixels) memory, do not make the host wait if ``splits`` is on the CPU, and are
-            deterministic: they add up without atomics, in an order that depends on the input alone.
+            GPU's kernels take O(faces + pixels) memory and do not make the host wait if ``splits`` is on the CPU.
+            They are deterministic: sums are formed without atomics, in an order that depends on the input alone.
 
     Returns:
         ``alpha`` and ``shade``, differentiable with respect to ``face_xyz`` (x, y and, for shade, z) and

@@ -206,7 +206,7 @@ def test_what_asks_for_a_gradient(triton_device: torch.device, monkeypatch: pyte
     p = position.float().requires_grad_()
     again = splat_silhouettes(p, *setting, scale, backend="cuda")
     assert kept.pop()[1].free is not None
-    for _ in range(2):
+    for _ in range(2):  # without a gradient by the scale, which needs none
         assert torch.equal(torch.autograd.grad(again, p, upstream, retain_graph=True)[0], by_position)
     swapped = p.detach().transpose(0, 1).contiguous().transpose(0, 1)
     assert not swapped.is_contiguous()

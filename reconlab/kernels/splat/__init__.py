@@ -155,5 +155,5 @@ class _SilhouettesOnGPU(torch.autograd.Function):
         from reconlab.kernels.splat import cuda
 
         position, scale, *kept = ctx.saved_tensors
-        by_position, by_scale = cuda.render_back(position, scale, ctx.setting, cuda.Kept(*kept), grad)
-        return by_position, by_scale, None, None, None
+        scaled = ctx.needs_input_grad[1]
+        return *cuda.render_back(position, scale, ctx.setting, cuda.Kept(*kept), grad, scaled), None, None, None

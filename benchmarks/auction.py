@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from harness import measure, parse, save, show
-from nearest import surface
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from reconlab.bench.peers import pot_transport
+from reconlab.bench.scenes import surface
 from reconlab.kernels.auction import match_clouds
 
 
@@ -22,14 +23,6 @@ def exact(source: Tensor, target: Tensor) -> float:
     """The least mean distance, by SciPy."""
     apart = distances(source, target)
     return float(apart[linear_sum_assignment(apart)].mean())
-
-
-def transport(source: Tensor, target: Tensor) -> float:
-    """The same by POT's network simplex."""
-    import ot
-
-    uniform = torch.full((source.shape[1],), 1 / source.shape[1], dtype=torch.float64).numpy()
-    return float(ot.emd2(uniform, uniform, distances(source, target), numItermax=10**7))
 
 
 def main() -> None:
@@ -49,7 +42,7 @@ def main() -> None:
             contestants = {
                 "auction, tolerance 1e-2": lambda s=source, t=target: match_clouds(s, t, 1e-2),
                 "auction, tolerance 1e-5": lambda s=source, t=target: match_clouds(s, t, 1e-5),
-                "POT emd2": lambda s=source, t=target: transport(s, t),
+                "POT emd2": lambda s=source, t=target: pot_transport(distances(s, t)),
                 "SciPy linear_sum_assignment": lambda s=source, t=target: exact(s, t),
             }
             record = show(f"{count} points: {name}", measure(contestants, options.rounds))

@@ -1,20 +1,16 @@
-"""Interleaved timing for the benchmarks: medians of CPU time, ratios to the first entry, JSON with its context."""
+"""What the benchmarks here share: options, and ``reconlab.bench``'s timing and record in their own small JSON."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from reconlab.bench.machine import context
+from reconlab.bench.timing import CPU, interleave, spread
 from reconlab.threads import limit_threads
 
 
@@ -35,27 +31,11 @@ def parse(description: str | None, peers: Sequence[str] = ()) -> argparse.Namesp
 
 
 def measure(contestants: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, taken in turn so that a disturbance of the machine meets all of them.
+    """Median CPU seconds of each, taken in turn so that a disturbance of the machine meets all of them.
 
-    CPU time of the process: other processes on the machine then count little; with several threads it is the
-    sum over threads.
+    With several threads it is the sum over threads.
     """
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    repeats: dict[str, int] = {}
-    for name, function in contestants.items():
-        function()
-        start = time.process_time()
-        function()
-        repeats[name] = 5 if time.process_time() - start < 0.05 else 1
-    for _ in range(rounds):
-        for name, function in contestants.items():
-            if repeats[name] > 1:
-                function()  # not timed: the one before may have emptied the caches
-            start = time.process_time()
-            for _ in range(repeats[name]):
-                function()
-            times[name].append((time.process_time() - start) / repeats[name])
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: spread(times).median for name, times in interleave(contestants, rounds, CPU).items()}
 
 
 def show(title: str, seconds: dict[str, float]) -> dict[str, Any]:
@@ -71,31 +51,15 @@ def save(records: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Write the records with machine, commit and versions, if ``--out`` was given."""
     if options.out is None:
         return
-    import numba
-    import numpy
-    import scipy
-
-    here = Path(__file__).resolve().parent
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
-    context = {
+    where = context(0, options.threads)
+    content = {
         "benchmark": Path(sys.argv[0]).name,
-        "commit": commit,
-        "machine": {"platform": platform.platform(), "processor": _processor(), "threads": options.threads},
-        "versions": {
-            "python": platform.python_version(),
-            **{m.__name__: m.__version__ for m in (torch, numpy, numba, scipy)},
-        },
-        "clock": "CPU time, median",
+        "commit": where["commit"],
+        "machine": where["machine"],
+        "versions": {"python": where["python"], **where["versions"]},
+        "clock": f"{CPU.name}, median",
         "rounds": options.rounds,
+        "results": records,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**context, "results": records}, indent=1) + "\n")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+    options.out.write_text(json.dumps(content, indent=1) + "\n")

@@ -6,21 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import trimesh
 from harness import measure, parse, save, show
 
+from reconlab.bench.scenes import bumpy
 from reconlab.kernels.lfd import default_cameras, describe, distances
 from reconlab.kernels.lfd.cameras import dodecahedron, half_turns, upright_cameras
 
 ORIGINAL_SECONDS = 2.0  # of the original C program per mesh on the reference values' machine (wall time, features)
-
-
-def bumpy(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
-    """A sphere with a wavy surface and thin spikes."""
-    ball = trimesh.creation.icosphere(subdivisions)
-    x, y, z = ball.vertices.T
-    radius = 1 + 0.2 * np.sin(5 * x) * np.cos(4 * y + z) + 0.6 * (np.sin(9 * x + 3 * z) > 0.97)
-    return ball.vertices * radius[:, None] * [1, 0.7, 0.5], np.array(ball.faces, np.int64)
 
 
 def main() -> None:

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from harness import measure, parse, save, show
 
-from reconlab.batch import Batch, Views
-from reconlab.cameras import dpc_cameras
+from reconlab.bench.scenes import settle, shadows
 from reconlab.kernels import pairwise
 from reconlab.losses import CAP, DPC, DRWR, Loss
 from reconlab.networks import dpc
@@ -24,33 +23,12 @@ PAPER = {32: (14, 7), 64: (24, 12), 128: (72, 36)}
 """Table 5: hours of DPC and of DRWR."""
 
 
-def batch(generator: torch.Generator) -> Batch:
-    """Four ellipsoids' shadows: 8 to 12 % of the image, as the paper's classes."""
-    x, y = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="xy")
-    radii = 0.25 + 0.15 * torch.rand(4, 4, 2, 1, 1, generator=generator)
-    silhouettes = ((x / radii[:, :, 0]) ** 2 + (y / radii[:, :, 1]) ** 2 < 1).float()
-    cameras = dpc_cameras(22.5 * torch.arange(16), 0.0).reshape(4, 4)
-    images = 1 - 0.5 * silhouettes[:, :1].expand(4, 3, 128, 128)
-    return Batch(["a", "b", "c", "d"], ["none"] * 4, images=images, views=Views(cameras, silhouettes))
-
-
-def settle(cloud: torch.Tensor, loss: Loss, data: Batch) -> torch.Tensor:
-    """The cloud as DRWR arranges it in the silhouettes after some steps: most points weigh, as in training."""
-    cloud = cloud.clone().requires_grad_()
-    optimiser = torch.optim.Adam([cloud], 0.02)
-    for _ in range(15):
-        optimiser.zero_grad()
-        loss(PointCloud(cloud), data)["loss"].backward()
-        optimiser.step()
-    return cloud.detach().requires_grad_()
-
-
 def main() -> None:
     """Run the comparison."""
     options = parse(__doc__)
     records = []
     g = torch.Generator().manual_seed(0)
-    data = batch(g)
+    data = shadows(g)
     least = pairwise.GRID_FROM
     for size, count in ((32, 2000), (64, 8000), (128, 16000)):
         losses: dict[str, Loss] = {

@@ -10,16 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from harness import measure, parse, save, show
-from scipy.ndimage import gaussian_filter
 from skimage import measure as skimage_measure
 
+from reconlab.bench.scenes import smooth_fields
 from reconlab.kernels.marching_cubes import marching_cubes
-
-
-def fields(count: int, size: int) -> torch.Tensor:
-    """Smooth random fields with some tens of thousands of faces."""
-    noise = np.random.default_rng(0).standard_normal((count, size, size, size))
-    return torch.from_numpy(np.stack([gaussian_filter(n, size / 12) for n in noise])).float() * size
 
 
 def main() -> None:
@@ -27,7 +21,7 @@ def main() -> None:
     options = parse(__doc__)
     records = []
     for count, size in ((8, 32), (8, 64), (1, 128)):
-        grids = fields(count, size)
+        grids = smooth_fields(count, size)
         learned = grids.clone().requires_grad_(True)
 
         def with_gradient(values: torch.Tensor = learned) -> Any:

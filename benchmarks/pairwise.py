@@ -9,22 +9,16 @@ import torch
 from harness import measure, parse, save, show
 from torch import Tensor
 
+from reconlab.bench.cases_points import cdist_repulsion
+from reconlab.bench.scenes import disc
 from reconlab.cameras import dpc_cameras
 from reconlab.kernels.pairwise import pairwise_repulsion
 from reconlab.losses.drwr import drwr
 
 
-def autograd(points: Tensor, weights: Tensor, bias: Tensor) -> None:
-    """The plain torch way, an image at a time: all pairs, then autograd."""
-    for p, w, b in zip(points, weights, bias, strict=True):
-        (w[:, None] * w * torch.exp(b[:, None] - torch.cdist(p, p))).sum().backward()
-
-
 def grid(count: int, g: torch.Generator, rounds: int) -> dict[str, Any]:
     """The O(J) kernel against all pairs, on points spread over a disc of 8 % of the image, with its error."""
-    angle, radius = 6.2832 * torch.rand(count, generator=g), 5 * torch.rand(count, generator=g).sqrt()
-    points = 16 + torch.stack([radius * angle.cos(), radius * angle.sin()], 1)[None]
-    weights, bias = torch.rand(1, count, generator=g), torch.rand(1, count, generator=g)
+    points, weights, bias = disc(1, count, g)
 
     def run(backend: str) -> tuple[Tensor, Tensor]:
         p = points.clone().requires_grad_()
@@ -58,7 +52,7 @@ def main() -> None:
             "kernel": lambda run=run: run("cpu"),
             "kernel, squared distances": lambda run=run: run("cpu", True),
             "torch reference (closed form)": lambda run=run: run("reference"),
-            "torch.cdist and autograd": lambda p=points, w=weights, b=bias: autograd(p, w, b),
+            "torch.cdist and autograd": lambda p=points, w=weights, b=bias: cdist_repulsion(p, w, b).sum().backward(),
         }
         seconds = measure(contestants, options.rounds if count < 4000 else min(options.rounds, 2))
         records.append(show(f"repulsion, {images} images of {count} points, value and gradient", seconds))

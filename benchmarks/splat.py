@@ -9,18 +9,13 @@ import torch
 from harness import measure, parse, save, show
 from torch import Tensor
 
+from reconlab.bench.scenes import shell
 from reconlab.cameras import dpc_cameras
 from reconlab.kernels.splat import splat_silhouettes
 from reconlab.losses.dpc import dpc
 from reconlab.losses.drwr import drwr
 
 SIGMA = 1.6  # the middle of DPC's schedule from 3.0 to 0.2 voxels
-
-
-def shell(images: int, count: int, generator: torch.Generator) -> Tensor:
-    """``(images, count, 3)`` points on an ellipsoid of diameters 0.9, 0.5 and 0.3."""
-    direction = torch.nn.functional.normalize(torch.randn(images, count, 3, generator=generator), dim=-1)
-    return direction * torch.tensor([0.45, 0.25, 0.15])
 
 
 def main() -> None:

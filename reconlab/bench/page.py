@@ -177,32 +177,34 @@ def _on_gpus(bench: dict[str, Any], gpus: Sequence[Gpu]) -> list[str]:
 
 
 def _gpu_check(gpu: GpuTable) -> list[str]:
-    rows = []
+    rows, failed = [], []
     for row in gpu.rows:
-        ours = row.get("ours_ms")
-        cells = [
-            str(row["operator"]),
-            str(row.get("case", "")),
-            "–" if ours is None else f"1 ({duration(ours / 1e3)})",
-        ]
-        for key, ratio in (("reference_ms", "ratio_reference"), ("compiled_ms", "ratio_compiled")):
-            cells.append(_ratio(row, key, ratio))
-        cells.append(_ratio(row, "roofline_ms", "ratio_roofline"))
-        rows.append(cells)
-    head = ["operator", "case", "reconlab", "torch reference", "torch.compile", "roofline"]
+        ours, error = row.get("ours_ms"), row.get("error")
+        cells = [str(row["operator"]), str(row.get("case", ""))]
+        cells.append("–" if ours is None else f"1 ({duration(ours / 1e3)})")
+        cells += [_ratio(row, key) for key in ("reference", "compiled", "roofline")]
+        rows.append([*cells, "–" if error is None else f"{error:.0e}"])
+        name = ", ".join(cells[:2])
+        if row.get("problem"):
+            failed.append(f"Not timed: {name}: {' '.join(str(row['problem']).split())}.\n")
+        elif row.get("right") is False:
+            failed.append(f"Wrong: {name}: more than {row.get('tolerance', 'allowed')} off.\n")
+    head = ["operator", "case", "reconlab", "torch reference", "torch.compile", "roofline", "error"]
     commit = f" at commit {_commit(gpu.commit)}" if gpu.commit else ""
     return [
         f"### {gpu.machine}: each operator",
         "",
         f"By `python benchmarks/gpu_check.py`{commit}: time over ours; the roofline is the least time that the "
-        "operator's bytes and operations take on that GPU, so that 0.5 is half of what is possible.",
+        "operator's bytes and operations take on that GPU, so that 0.5 is half of what is possible; the error is "
+        "against the reference in float64.",
         "",
         *table(head, rows),
+        *failed,
     ]
 
 
-def _ratio(row: dict[str, Any], key: str, ratio: str) -> str:
-    value = row.get(ratio)
-    if value is None and row.get(key) is not None and row.get("ours_ms"):
-        value = row[key] / row["ours_ms"]
+def _ratio(row: dict[str, Any], key: str) -> str:
+    value = row.get(f"ratio_{key}")
+    if value is None and row.get(f"{key}_ms") is not None and row.get("ours_ms"):
+        value = row[f"{key}_ms"] / row["ours_ms"]
     return "–" if value is None else number(value)

@@ -10,6 +10,9 @@ from typing import Any
 from reconlab.bench.run import SCHEMA
 from reconlab.errors import ReconlabError
 
+NAMES = ("gpu", "accelerator", "device", "name")
+"""Under which of a machine's keys the GPU may be named."""
+
 
 @dataclass(frozen=True)
 class GpuTable:
@@ -54,8 +57,10 @@ def read_gpu(path: Path) -> dict[str, Any] | GpuTable:
         raise ReconlabError(
             f"{path} holds no measurements on a GPU: --gpu takes the JSON of benchmarks/gpu_check.py or a bench.json."
         )
-    commit = content.get("commit")
-    return GpuTable(_machine(content.get("machine")), None if commit is None else str(commit), rows)
+    machine, commit = content.get("machine"), content.get("commit")
+    if isinstance(machine, dict) and not any(machine.get(k) for k in NAMES) and any(k in machine for k in NAMES):
+        raise ReconlabError(f"{path} was measured without a GPU: --gpu takes measurements on a GPU.")
+    return GpuTable(_machine(machine), None if commit is None else str(commit), rows)
 
 
 def is_bench(content: dict[str, Any]) -> bool:
@@ -80,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _machine(given: Any) -> str:
     """The GPU's name, however it was put down."""
     if isinstance(given, dict):
-        for key in ("accelerator", "gpu", "device", "name"):
+        for key in NAMES:
             if given.get(key):
                 return str(given[key])
         return ", ".join(f"{k} {v}" for k, v in given.items()) or "not recorded"

@@ -195,6 +195,8 @@ def test_gpu_check_is_merged(bench, tmp_path):
             "roofline_ms": 0.5,
         },
         {"operator": "detector", "case": "256", "ours_ms": None, "compiled_ms": 3.0},
+        {"operator": "pairwise", "case": "9", "ours_ms": 1.0, "error": 0.2, "right": False, "tolerance": 0.001},
+        {"operator": "zbuffer", "case": "3", "right": False, "problem": "RuntimeError: no\nmemory"},
     ]
     path = tmp_path / "gpu.json"
     path.write_text(json.dumps({"machine": {"gpu": "NVIDIA X"}, "commit": "b" * 40, "results": rows}))
@@ -204,9 +206,13 @@ def test_gpu_check_is_merged(bench, tmp_path):
     assert NO_GPU not in text
     assert "### NVIDIA X: each operator" in text
     assert "at commit bbbbbbbbbbbb:" in text
-    assert cells(text, "nearest") == ["nearest", "2500", "1 (200 µs)", "45", "–", "–"]
-    assert cells(text, "splat") == ["splat", "64", "1 (2.0 ms)", "4.5", "1.5", "0.25"]
-    assert cells(text, "detector") == ["detector", "256", "–", "–", "–", "–"]
+    assert cells(text, "nearest") == ["nearest", "2500", "1 (200 µs)", "45", "–", "–", "–"]
+    assert cells(text, "splat") == ["splat", "64", "1 (2.0 ms)", "4.5", "1.5", "0.25", "–"]
+    assert cells(text, "detector") == ["detector", "256", *"–––––"]
+    assert cells(text, "pairwise") == ["pairwise", "9", "1 (1.0 ms)", *"–––", "2e-01"]
+    assert cells(text, "zbuffer") == ["zbuffer", "3", *"–––––"]
+    assert "Wrong: pairwise, 9: more than 0.001 off." in text
+    assert "Not timed: zbuffer, 3: RuntimeError: no memory." in text
 
 
 @pytest.mark.parametrize(("machine", "name"), [("A100", "A100"), ({"accelerator": "H"}, "H"), (None, "not recorded")])
@@ -214,6 +220,9 @@ def test_the_gpus_name_however_it_was_put_down(machine, name, tmp_path):
     path = tmp_path / "gpu.json"
     path.write_text(json.dumps({"machine": machine, "results": []}))
     assert read_gpu(path).machine == name
+    path.write_text(json.dumps({"machine": {"gpu": None, "accelerator": None}, "results": []}))
+    with pytest.raises(ReconlabError, match="measured without a GPU"):
+        read_gpu(path)
 
 
 def test_a_bench_on_a_gpu_is_merged(bench, tmp_path):

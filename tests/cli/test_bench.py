@@ -52,7 +52,7 @@ def test_a_page_of_the_json_alone(measured, tmp_path, capsys):
     assert main(["bench", "--from", str(measured / "bench.json"), "--page", str(page), "--gpu", str(gpu)]) == 0
     assert capsys.readouterr().out == f"page: {page}\n"
     text = page.read_text()
-    assert "| nearest | 2500 | 1 (1.0 ms) | 7.0 | – | – |" in text
+    assert "| nearest | 2500 | 1 (1.0 ms) | 7.0 | – | – | – |" in text
     both = (measured / "benchmarks.md").read_text()
     assert text.split("## On a GPU")[0] == both.split("## On a GPU")[0]
     assert (page.parent / "images" / "growth.png").is_file()

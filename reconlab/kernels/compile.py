@@ -53,7 +53,9 @@ def resources(example: Example, arch: int) -> dict[str, Any]:
 
     began = time.monotonic()
     types = {name: example.types.get(name, "constexpr") for name in example.kernel.arg_names}
-    source = ASTSource(fn=example.kernel, signature=types, constexprs=dict(example.constants))
+    by_16 = [i for i, (name, kind) in enumerate(types.items()) if kind.startswith("*") or name in example.divisible]
+    hints = {(i,): [["tt.divisibility", 16]] for i in by_16}
+    source = ASTSource(fn=example.kernel, signature=types, constexprs=dict(example.constants), attrs=hints)
     built = triton.compile(source, target=GPUTarget("cuda", arch, 32), options={"num_warps": example.warps})
     seconds = time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:

@@ -97,6 +97,8 @@ class Example:
         constants: Values of the constexprs.
         warps: Warps a program.
         label: Which variant, if the kernel has several.
+        divisible: Integers that 16 divides in typical use, as Triton finds out at run time. Pointers are taken to be
+            aligned so in any case: torch's are.
     """
 
     kernel: Any
@@ -104,3 +106,4 @@ class Example:
     constants: Mapping[str, Any] = field(default_factory=dict)
     warps: int = 4
     label: str = ""
+    divisible: tuple[str, ...] = ()

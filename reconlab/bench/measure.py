@@ -12,7 +12,7 @@ from reconlab.bench.timing import WALL, Clock, interleave, ratios, spread
 
 BUDGET = 10.0
 """Seconds for the rounds of one measurement; see :func:`reconlab.bench.timing.interleave`."""
-WORKER_SHAPES = (48, 96)
+WORKER_SHAPES = (24, 72)
 
 Record = dict[str, Any]
 
@@ -58,11 +58,12 @@ def measure_growth(growing: Growing, setting: Setting, rounds: int, clock: Clock
     try:
         functions = {str(size): growing.build(setting, size) for size in sizes}
         times = interleave(functions, rounds, clock, BUDGET)
+        spreads = [spread(t) for t in times.values()]
+        fit = fit_growth(sizes, [s.median for s in spreads], growing.expected)
     except Exception as error:
         return {**record, "problem": f"{type(error).__name__}: {error}"}
-    spreads = [spread(t) for t in times.values()]
     record |= {"rounds": len(next(iter(times.values()))), "seconds": [s.as_list() for s in spreads]}
-    return record | {"fit": fit_growth(sizes, [s.median for s in spreads], growing.expected).as_dict()}
+    return record | {"fit": fit.as_dict()}
 
 
 def measure_workers(setting: Setting, rounds: int) -> Record:

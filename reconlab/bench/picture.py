@@ -22,7 +22,7 @@ def draw_growth(growths: Sequence[dict[str, Any]], path: Path) -> None:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.4, 4.0), dpi=110, layout="constrained")
+    figure = Figure(figsize=(8.2, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots()
     farthest, highest = 1.0, 1.0
     for place, g in enumerate(growths):
@@ -41,7 +41,7 @@ def draw_growth(growths: Sequence[dict[str, Any]], path: Path) -> None:
         farthest, highest = max(farthest, size[-1]), max(highest, *time)
     for exponent in (1, 2):
         end = min(farthest, highest ** (1 / exponent))
-        axes.plot([1, end], [1, end**exponent], color="0.75", lw=4, zorder=0, solid_capstyle="butt")
+        axes.plot([1, end], [1, end**exponent], color="0.75", lw=2.5, zorder=0, solid_capstyle="butt")
         axes.annotate(f"exponent {exponent}", (end, end**exponent), fontsize=7, color="0.4", ha="right", va="bottom")
     axes.set(xscale="log", yscale="log", xlabel="size / smallest size", ylabel="time / time of the smallest size")
     axes.grid(which="major", color="0.92")

@@ -59,7 +59,6 @@ def run(
         ReconlabError: The folder cannot be written, or holds a damaged file.
         KeyboardInterrupt: After Ctrl-C; the records finished so far are in ``bench.json``.
     """
-    began = time.monotonic()
     whole = context(setting.seed, thread_count, setting.peers)
     clock = clock_for(setting.device, thread_count)
     machine = whole["machine"]
@@ -84,11 +83,12 @@ def run(
                     continue
                 start = time.monotonic()
                 record = work(here)
+                record["wall_seconds"] = round(time.monotonic() - start, 2)
                 parts.write(key, record)
-                say(f"[{number}/{len(jobs)}] {title}: {sentence(record)} ({time.monotonic() - start:.1f} s)")
+                say(f"[{number}/{len(jobs)}] {title}: {sentence(record)} ({record['wall_seconds']:.1f} s)")
     finally:
         records = parts.read([key for key, _, _ in _jobs(_everything(), setting, rounds, clock)])
-        head["wall_seconds"] = round(time.monotonic() - began, 1)
+        head["wall_seconds"] = round(sum(record["wall_seconds"] for record in records.values()), 1)
         head["machine"] = {**machine, "load_after": load()}
         content = {**head, **_sorted(records)}
         write_atomic(out / "bench.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -187,6 +187,7 @@ class _Parts:
             try:
                 stored = json.loads(path.read_text(encoding="utf-8"))
                 settings, record = stored["settings"], dict(stored["record"])
+                record["wall_seconds"] = float(record["wall_seconds"])
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise ReconlabError(f"{path} is damaged: remove it, and it is measured again.") from error
             if settings == self.settings:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reconlab.kernels.gpu import Example, has_triton, interpreting
+from reconlab.kernels.gpu import Example
+from reconlab.kernels.triton_setup import has_triton, interpreting
 
 OPERATORS = (
     "soft_rasterize",

@@ -1,16 +1,14 @@
 """What the Triton kernels share: which path an operator takes, and where and how a kernel is launched.
 
 A kernel lives in its operator's ``cuda.py``, which imports triton and is itself imported only where it is used:
-triton is a wheel that comes with torch's CUDA builds on Linux, and nothing else needs it. Under
-``TRITON_INTERPRET=1``, set before the first import of a ``cuda.py``, the same kernels run on CPU tensors in Triton's
-interpreter, which is how they are checked where there is no GPU.
+triton is a wheel that comes with torch's CUDA builds on Linux, and nothing else needs it. What it needs itself is
+seen to in ``triton_setup.py``. Under ``TRITON_INTERPRET=1``, set before the first import of a ``cuda.py``, the same
+kernels run on CPU tensors in Triton's interpreter, which is how they are checked where there is no GPU.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,23 +18,13 @@ import torch
 from torch import Tensor
 
 from reconlab.errors import ReconlabError
+from reconlab.kernels.triton_setup import has_triton, interpreting, lacking, provide_compiler, ready
 
 Backend = Literal["auto", "reference", "cpu", "cuda"]
 """What a caller may ask for; ``auto`` takes the fast path of the tensors' device and dtype, else the reference."""
 
 # Triton 3.9 warns that fused multiply-adds will cease to be the default. The kernels are checked with them.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-
-
-@functools.cache
-def has_triton() -> bool:
-    """Whether triton is installed."""
-    return importlib.util.find_spec("triton") is not None
-
-
-def interpreting() -> bool:
-    """Whether Triton's interpreter is on: kernels then take CPU tensors, slowly."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def deterministic() -> bool:
@@ -68,18 +56,19 @@ def choose_backend(who: str, backend: str, *tensors: Tensor, cpu: bool = True) -
     if backend == "cpu" and not (host and single):
         raise ReconlabError(f"{who}(backend='cpu') takes float32 tensors on the CPU.")
     if backend == "cuda":
-        if not has_triton():
-            raise ReconlabError(f"{who}(backend='cuda') needs triton, which is not installed: pip install triton.")
+        if not has_triton() or (card and lacking()):
+            raise ReconlabError(f"{who}(backend='cuda') cannot run: {lacking()}.")
         if not (single and (card or (host and interpreting()))):
             raise ReconlabError(
                 f"{who}(backend='cuda') takes float32 tensors on one GPU (on the CPU only under TRITON_INTERPRET=1)."
             )
+        provide_compiler()
         return "cuda"
     if backend == "reference" or not single:
         return "reference"
     if host:
         return "cpu" if cpu else "reference"
-    return "cuda" if card and has_triton() else "reference"
+    return "cuda" if card and ready(torch.cuda.get_device_capability(tensors[0].device)) else "reference"
 
 
 def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:

@@ -176,7 +176,8 @@ OPERATORS: tuple[Operator, ...] = (
     Operator(
         "nearest",
         "Nearest neighbours, one direction",
-        "Squared distance and index of the closest target point of every source point, structures built anew.",
+        "Squared distance and index of the closest target point of every source point, structures built anew. "
+        "Open3D uses all cores, and CPU time counts them.",
         (
             Case("2500", "32 × 2500 to 2500, on surfaces", partial(_nearest, 32, 2500, 0.0)),
             Case("2500-off", "32 × 2500 to 2500, sources off by 0.1", partial(_nearest, 32, 2500, 0.1)),

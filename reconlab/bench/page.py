@@ -74,7 +74,8 @@ def _intro(bench: dict[str, Any]) -> list[str]:
         f"Made by `{bench['command'] or 'reconlab bench --out DIR'}` in {_minutes(seconds)}. `reconlab bench --list` "
         "names what is measured, `--only NAMES` measures some of it, `--from bench.json --page FILE` makes the page "
         "anew. A peer takes part with `--peer NAME` where it is installed "
-        f"({_peers(bench)}).",
+        f"({_peers(bench)}). The scripts in `benchmarks/` ask one question each more deeply; the pages that cite their "
+        "figures name them.",
         "",
     ]
 
@@ -93,7 +94,7 @@ def _peers(bench: dict[str, Any]) -> str:
 def _machine(bench: dict[str, Any]) -> list[str]:
     machine = bench["machine"]
     commits = {r.get("commit") for r in (*bench["cases"], *bench["growth"], *filter(None, [bench["workers"]]))}
-    others = sorted(str(c)[:12] for c in commits - {bench["commit"]} if c)
+    others = sorted({_commit(c) for c in commits - {bench["commit"]}})
     commit = _commit(bench["commit"]) + (f"; parts at {', '.join(others)}" if others else "")
     load = " to ".join(f"{x:.1f}" for x in (machine.get("load"), machine.get("load_after")) if x is not None)
     rows = [

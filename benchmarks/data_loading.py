@@ -2,10 +2,11 @@
 
 Question: where does the time of a sample go, and what does the decoded cache (``data.cache``) take off it? The data
 are procedural shapes as large as ShapeNet's are published (24 pictures of 137 pixels, 100000 surface and occupancy
-points). Control: for the same epoch of the same samples, the same files only decompressed (PIL and zlib alone, no arrays
-made, nothing checked, resampled or collated), and the same bytes only read. Measure: CPU seconds per sample, medians,
-taken in turn. What a cold disk gives is wall time after the system was told to forget the files (``posix_fadvise``),
-and depends on the machine. Starting workers is wall time, and CPU seconds of each worker, to the first batch.
+points). Control: for the same epoch of the same samples, the same files only decompressed (PIL and zlib alone, no
+arrays made, nothing checked, resampled or collated), and the same bytes only read. Measure: CPU seconds per sample,
+medians, taken in turn. What a cold disk gives is wall time after the system was told to forget the files
+(``posix_fadvise``), and depends on the machine. Starting workers is wall time, and CPU seconds of each worker, to the
+first batch.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ SPLIT = (0.7, 0.15, 0.15)
 
 
 def main(argv: Sequence[str]) -> int:
-    """``build`` or ``check``; exit status 2 if anything is wrong with the input."""
-    parser = CommandParser("reconlab data", description="Build a dataset, or verify one.")
+    """``build``, ``check`` or ``cache``; exit status 2 if anything is wrong with the input."""
+    parser = CommandParser("reconlab data", description="Build a dataset, verify one, or make its decoded cache.")
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser(
         "build", help="make a dataset of procedural shapes, of meshes, or of data as others published them"
@@ -81,11 +81,27 @@ def main(argv: Sequence[str]) -> int:
     build.add_argument("--force", action="store_true", help="replace a build that has other settings")
     check = commands.add_parser("check", help="verify a dataset: files, checksums, values, lists")
     check.add_argument("root", help="the dataset's folder")
+    cache = commands.add_parser(
+        "cache", help="make the decoded cache of a dataset before a run: --data.cache reads it"
+    )
+    cache.add_argument("root", help="the dataset's folder")
+    cache.add_argument("--out", help="as --data.cache is given: a folder, or auto (default) for one in the dataset")
+    cache.add_argument(
+        "--needs",
+        nargs="+",
+        default=["images", "views", "surface"],
+        help="what runs will read (images views surface)",
+    )
+    cache.add_argument("--splits", nargs="+", choices=("train", "val", "test"), default=["train", "val"])
+    cache.add_argument("--categories", nargs="+", help="its categories (default: all)")
+    cache.add_argument("--resolution", type=int, help="of the voxels, as --data.resolution")
     options, unknown = parser.parse_known_args(argv)
     if unknown and (options.command != "build" or not all(w.startswith(("--slurm.", "--ray.")) for w in unknown)):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command == "check":
         return _check(Path(options.root))
+    if options.command == "cache":
+        return _cache(options)
     _refuse(options)
     with _engine(options, unknown):
         return _build(options)
@@ -248,4 +264,24 @@ def _check(root: Path) -> int:
     print(report.summary())
     if report.problems:
         raise ReconlabError(f"{root} has {len(report.problems)} problems (named above).")
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from reconlab.datasets.datamodule import ReconstructionData
+
+    data = ReconstructionData(
+        options.root,
+        categories=options.categories,
+        resolution=options.resolution,
+        cache="auto" if options.out is None else options.out,
+    )
+    data.require(options.needs, "reconlab data cache", options.splits)
+    data.setup()
+    for split in options.splits:
+        decoded = data.dataset(split).decoded
+        if decoded is None:
+            raise ReconlabError(f"There is no decoded cache of {options.root} (said above): give --out a folder.")
+        size = sum(path.stat().st_size for path, _ in decoded.shards.values())
+        print(f"{split}: {len(data.items[split])} shapes, {size / 1e6:.1f} MB decoded.")
     return 0

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from reconlab.batch import NEEDS
+from reconlab.cli.data import main
 from reconlab.datasets import decode as making
 from reconlab.datasets import decoded, readers
 from reconlab.datasets.check import check
@@ -368,6 +369,24 @@ def test_replaced_during_the_run(root: Path) -> None:
     shutil.rmtree(root / ".decoded")
     with pytest.raises(ReconlabError, match="was changed during the run"):
         dataset[0]
+
+
+def test_the_command_makes_what_a_run_reads(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", str(root), "--needs", *EVERYTHING, "--splits", "train"]) == 0
+    assert capsys.readouterr().out.startswith("train: 4 shapes, ")
+    plain = _samples(_data(root))
+    _forbid_reading(monkeypatch)
+    _assert_same(plain, _samples(_data(root, cache="auto")))
+    with pytest.raises(ReconlabError, match="needs 'colour', which no batch has"):
+        main(["cache", str(root), "--needs", "colour"])
+
+
+def test_the_command_says_where_it_cannot(root: Path) -> None:
+    (root / ".decoded").write_text("a file")
+    with pytest.raises(ReconlabError, match=r"no decoded cache of .*give --out a folder"):
+        main(["cache", str(root)])
 
 
 def test_shards_keep_any_array(tmp_path: Path) -> None:

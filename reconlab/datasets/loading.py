@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from reconlab.batch import Batch, Views
 from reconlab.cameras import Cameras
@@ -71,7 +72,7 @@ def collate(samples: Sequence[dict[str, Any]]) -> Batch:
 
 
 def _stack(tensors: list[Tensor]) -> Tensor:
-    if torch.utils.data.get_worker_info() is None:
+    if get_worker_info() is None:
         return torch.stack(tensors)
     # Straight into the memory that the main process will see; a stack of its own would be copied there.
     first = tensors[0]

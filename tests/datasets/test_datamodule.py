@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,8 +15,9 @@ import torch
 from reconlab.batch import NEEDS, Batch
 from reconlab.datasets import format as files
 from reconlab.datasets.datamodule import ReconstructionData
+from reconlab.datasets.loading import PRELOAD, collate, start_worker
 from reconlab.datasets.samplers import EpochSampler
-from reconlab.datasets.samples import choose
+from reconlab.datasets.samples import ShapeDataset, choose
 from reconlab.errors import ReconlabError
 
 
@@ -134,6 +137,19 @@ def test_evaluation_is_fixed_and_complete(tiny_root: Path) -> None:
 def test_workers_give_the_same_batches(tiny_root: Path) -> None:
     plain, worker = _data(tiny_root), _data(tiny_root, num_workers=1)
     assert all(_equal(a, b) for a, b in zip(plain.train_dataloader(), worker.train_dataloader(), strict=True))
+
+
+def test_workers_import_little() -> None:
+    """What they unpickle, and what is imported for them beforehand, needs no Lightning and no network."""
+    code = (
+        "import importlib, sys\n"
+        "from reconlab.datasets.loading import PRELOAD, collate\n"
+        "for name in PRELOAD: importlib.import_module(name)\n"
+        "print([m for m in sys.modules if m.startswith(('pytorch_lightning', 'kornia', 'reconlab.networks'))])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+    assert {collate.__module__, ShapeDataset.__module__, start_worker.__module__} <= set(PRELOAD)
 
 
 def test_seven_samples_on_two_processes_count_as_seven() -> None:

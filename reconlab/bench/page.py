@@ -74,8 +74,8 @@ def _intro(bench: dict[str, Any]) -> list[str]:
         f"Made by `{bench['command'] or 'reconlab bench --out DIR'}` in {_minutes(seconds)}. `reconlab bench --list` "
         "names what is measured, `--only NAMES` measures some of it, `--from bench.json --page FILE` makes the page "
         "anew. A peer takes part with `--peer NAME` where it is installed "
-        f"({_peers(bench)}). The scripts in `benchmarks/` ask one question each more deeply; the pages that cite their "
-        "figures name them.",
+        f"({_peers(bench)}). The scripts in `benchmarks/` ask one question each more deeply; the pages that cite "
+        "their figures name them.",
         "",
     ]
 

@@ -18,7 +18,8 @@ def growth_section(bench: dict[str, Any], picture: str | None) -> list[str]:
             "error; beside it the exponent between the two largest sizes alone, and the one that the algorithm "
             "should have for large sizes. Every call also costs something that does not grow. Where that offset (of "
             "the best offset + c·size^expected) is more than half of the time, the last column says up to which "
-            "size: the fitted exponent is then too low, and the last two sizes say more.",
+            "size: the fitted exponent is then too low, and the last two sizes say more. Where those exceed what is "
+            "expected, something else grows, too: data that outgrow the caches, say.",
             "",
         ]
         lines += growth_table(fitted)

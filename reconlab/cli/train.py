@@ -244,6 +244,8 @@ def main(command: str, argv: Sequence[str]) -> int:
     arguments = options_last(expand_configs(with_run_config(list(argv))))
     files = check_yaml(arguments)
     other = names_a_module(arguments, files)
+    if other:
+        import reconlab.lab.mvcnn  # noqa: F401 - its short name resolves among imported classes, too
     quieten()
     jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
     before = {k: os.environ.get(k) for k in LAUNCH_VARIABLES}

@@ -110,8 +110,7 @@ class Batch:
                 images = None if value.images is None else change(value.images)
                 changed[part.name] = Views(_changed_cameras(value.cameras, change), change(value.silhouettes), images)
             elif isinstance(value, Mesh):
-                splits = value.vertex_splits, value.face_splits
-                changed[part.name] = Mesh(change(value.vertices), change(value.faces), *splits)
+                changed[part.name] = value.changed(change)
         return replace(self, **changed)
 
     def require(self, name: str, who: str) -> Any:

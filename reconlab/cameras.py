@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 
 DPC_FOCAL = 3.75  # 1.875 image widths (60 mm lens on a 32 mm sensor); the image is 2 units wide here
@@ -84,6 +85,10 @@ class Cameras:
     def to(self, *args: object, **kwargs: object) -> Cameras:
         """Move or cast all tensors, as ``Tensor.to`` does."""
         return Cameras(*(x.to(*args, **kwargs) for x in (self.R, self.t, self.focal, self.centre)))  # type: ignore[call-overload]
+
+    def send(self, device: torch.device | str) -> Cameras:
+        """Move all tensors without waiting for the device."""
+        return Cameras(*(send(x, device) for x in (self.R, self.t, self.focal, self.centre)))
 
     def reshape(self, *shape: int) -> Cameras:
         """Reshape the leading dimensions."""

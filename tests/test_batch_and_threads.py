@@ -31,6 +31,7 @@ def test_moving_moves_everything():
     assert moved.images.device.type == moved.cameras.device.type == moved.mesh.device.type == "meta"
     assert moved.views.silhouettes.device.type == moved.views.cameras.device.type == "meta"
     assert batch.images.device.type == "cpu", "the original stays"
+    assert moved.mesh.fingerprints() == mesh.fingerprints(), "taken before: there are no numbers any more"
 
 
 def test_missing_fields_say_who_needed_them():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reconlab.batch import Batch
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.kernels.nearest import nearest
 from reconlab.losses.base import Loss
@@ -99,7 +100,7 @@ class Chamfer(Loss):
         """``"loss"`` and the two directed means (in the unit of the loss)."""
         target = batch.require("points", "Chamfer")
         if self.points is not None and target.shape[1] > self.points:
-            target = target[:, torch.randperm(target.shape[1])[: self.points].to(target.device)]
+            target = target[:, send(torch.randperm(target.shape[1])[: self.points], target.device)]
         whole = self.points is None or (isinstance(shape, PointCloud) and shape.positions.shape[1] <= self.points)
         pred = shape.points(None if whole else self.points)
         forward, backward = directed_distances(pred, target.to(pred.dtype), self.squared)

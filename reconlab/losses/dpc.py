@@ -12,6 +12,7 @@ from torch import Tensor
 
 from reconlab.batch import Batch
 from reconlab.cameras import Cameras
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.losses.base import Loss
 from reconlab.losses.silhouettes import Reduction, check_clouds_and_views, reduce_silhouettes
@@ -104,7 +105,7 @@ def drop_points(points: Tensor, views: int, keep: float) -> Tensor:
         return points.unsqueeze(1)
     # Drawn on the CPU, so that a seed means the same everywhere; the largest of uniform numbers are a fair subset.
     chosen = torch.rand(batch, views * total).unflatten(1, (views, total)).topk(count, sorted=False).indices
-    index = chosen.to(points.device).flatten(1).unsqueeze(-1).expand(-1, -1, 3)
+    index = send(chosen, points.device).flatten(1).unsqueeze(-1).expand(-1, -1, 3)
     return points.gather(1, index).unflatten(1, (views, count))
 
 
@@ -192,8 +193,8 @@ class DPC(Loss):
         loss = terms.error.mean()
         return {
             "loss": loss,
-            "sigma": loss.new_tensor(self.sigma),
-            "keep": loss.new_tensor(self.keep),
+            "sigma": torch.full_like(loss, self.sigma),
+            "keep": torch.full_like(loss, self.keep),
             "inside": terms.inside.mean(),
         }
 

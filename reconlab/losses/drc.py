@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reconlab.batch import Batch
 from reconlab.cameras import Cameras
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.kernels.voxel_rays import Backend, escape_probability
 from reconlab.losses.base import Loss
@@ -85,7 +86,7 @@ def sample_rays(silhouettes: Tensor, cameras: Cameras, rays: int, generator: tor
     count, views = silhouettes.shape[:2]
     share = -(-rays // views)
     # Drawn on the CPU, so that a seed gives the same rays on every device.
-    pixel = torch.randint(height * width, (count, views, share), generator=generator).to(device)
+    pixel = send(torch.randint(height * width, (count, views, share), generator=generator), device)
     xy = pixel_centres(height, width, device).flatten(0, 1)[pixel]
     origins, directions = pixel_rays(cameras.to(device), xy)
     foreground = silhouettes.flatten(2).gather(2, pixel) >= FOREGROUND

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from reconlab.batch import Batch
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.kernels.auction import match_clouds
 from reconlab.losses.base import Loss
@@ -69,7 +70,7 @@ def same_size(points: Tensor, n: int, generator: torch.Generator | None = None) 
     where = generator.device if generator is not None else torch.device("cpu")
     drawn = torch.randperm(total, generator=generator, device=where)[: n % total if n > total else n]
     whole = torch.arange(total).repeat(n // total) if n > total else drawn[:0]
-    return points[:, torch.cat([whole.to(where), drawn]).to(points.device)]
+    return points[:, send(torch.cat([whole.to(where), drawn]), points.device)]
 
 
 class EMD(Loss):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reconlab.batch import Batch
+from reconlab.devices import send
 from reconlab.errors import ConversionError, ReconlabError
 from reconlab.losses.base import Loss
 from reconlab.shapes import ImplicitField, Shape, VoxelGrid
@@ -133,7 +134,7 @@ class OccupancyMSE(Loss):
             target = batch.require("query_occupancies", "OccupancyMSE")
             if points.shape[1] <= self.points:
                 return points, target
-            chosen = torch.randperm(points.shape[1])[: self.points].to(points.device)
+            chosen = send(torch.randperm(points.shape[1])[: self.points], points.device)
             return points[:, chosen], target[:, chosen]
         voxels = batch.require("voxels", "OccupancyMSE")
         have = voxels.shape[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reconlab.batch import Batch
+from reconlab.devices import send
 from reconlab.errors import ConversionError, ReconlabError
 from reconlab.kernels.nearest import nearest
 from reconlab.losses.base import Loss
@@ -113,7 +114,7 @@ class Pixel2MeshLoss(Loss):
         points = batch.require("points", "Pixel2MeshLoss").to(shape.positions.dtype)
         normals = batch.require("normals", "Pixel2MeshLoss") if self.weights["normal"] else None
         if self.points is not None and points.shape[1] > self.points:
-            chosen = torch.randperm(points.shape[1])[: self.points].to(points.device)
+            chosen = send(torch.randperm(points.shape[1])[: self.points], points.device)
             points, normals = points[:, chosen], None if normals is None else normals[:, chosen]
         terms = pixel2mesh_terms(stages, points, normals, self.opposite, self.change_stages)
         loss = torch.stack([self.weights[name] * value for name, value in terms.items()]).sum(0).mean()

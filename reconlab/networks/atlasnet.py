@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reconlab.batch import Batch
 from reconlab.cameras import Cameras
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.networks.base import Network
 from reconlab.networks.resnet import Norm, ResNet18
@@ -75,7 +76,8 @@ class PatchSurface(Shape):
             return self.mesh().points(n, generator)
         per_patch = -(-n // self.count)
         where = generator.device if generator is not None else torch.device("cpu")
-        uv = torch.rand(len(self), self.count, per_patch, 2, generator=generator, device=where).to(self.latent)
+        uv = torch.rand(len(self), self.count, per_patch, 2, generator=generator, device=where)
+        uv = send(uv, self.device).to(self.latent.dtype)
         # Interleave patches before cutting, so that every patch keeps its share when P does not divide n.
         points = self.decode(self.latent, uv).transpose(1, 2).reshape(len(self), -1, 3)
         return points[:, :n]
@@ -90,7 +92,7 @@ class PatchSurface(Shape):
             side = torch.linspace(0, 1, self.grid, device=self.device, dtype=self.latent.dtype)
             uv = torch.stack(torch.meshgrid(side, side, indexing="ij"), -1).reshape(1, 1, -1, 2)
             vertices = self.decode(self.latent, uv.expand(len(self), self.count, -1, -1))
-            self._mesh = Mesh(vertices.flatten(1, 2), patch_faces(self.count, self.grid).to(self.device))
+            self._mesh = Mesh(vertices.flatten(1, 2), send(patch_faces(self.count, self.grid), self.device))
         return self._mesh
 
     def voxels(self, resolution: int = 32) -> VoxelGrid:

@@ -38,7 +38,7 @@ def screen_faces(
     """
     if normals not in ("smooth", "flat"):
         raise ReconlabError(f"{who}: normals is {normals!r}; expected 'smooth' or 'flat'.")
-    rig = _rig(cameras, len(mesh), who).to(mesh.device)
+    rig = _rig(cameras.send(mesh.device), len(mesh), who)
     batch, views = rig.shape
     corners = mesh.face_vertices()
     shades = _FaceShades(_presentable(mesh), normals) if shading else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +26,10 @@ class Light:
 
     def shade(self, normals: Tensor) -> Tensor:
         """``ambient + diffuse max(0, n·l)``: unit normals (...,3) -> grey (...) in [0, ambient + diffuse]."""
-        towards = torch.tensor(self.direction, dtype=normals.dtype, device=normals.device)
-        return self.ambient + self.diffuse * (normals @ (towards / towards.norm())).clamp(min=0)
+        x, y, z = (d / math.hypot(*self.direction) for d in self.direction)  # a tensor would have to be sent
+        return self.ambient + self.diffuse * (x * normals[..., 0] + y * normals[..., 1] + z * normals[..., 2]).clamp(
+            min=0
+        )
 
 
 def turn_to_viewer(corner_normals: Tensor, face_normals: Tensor, face_centres: Tensor, eyes: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.precision import at_least_single
 from reconlab.shapes.base import Shape
@@ -102,10 +103,16 @@ class Mesh(Shape):
         return self.vertices.device
 
     def to(self, device: torch.device | str) -> Mesh:
-        """Move to a device; what leaves the CPU is fingerprinted before, so that nobody need wait for it later."""
-        away = torch.device(device).type != self.device.type
-        prints = self.fingerprints() if away else self._fingerprints
-        moved = Mesh(self.vertices.to(device), self.faces.to(device), self.vertex_splits, self.face_splits)
+        """Move to a device."""
+        return self.changed(lambda tensor: tensor.to(device))
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Mesh:
+        """With vertices and faces moved or copied by ``change``.
+
+        What lies on the CPU is fingerprinted before: elsewhere the fingerprints would have to be waited for.
+        """
+        prints = self.fingerprints() if self.device.type == "cpu" else self._fingerprints
+        moved = Mesh(change(self.vertices), change(self.faces), self.vertex_splits, self.face_splits)
         moved._fingerprints = prints
         return moved
 
@@ -187,8 +194,8 @@ class Mesh(Shape):
                 raise ReconlabError(f"Mesh: sample {i} has no face of positive, finite area to draw points from.")
             u = torch.rand(n, generator=generator, device=where, dtype=torch.float64) * cdf[-1]
             chosen.append(torch.searchsorted(cdf, u, right=True).clamp_max(f1 - f0 - 1) + f0)
-        index = torch.cat(chosen).to(self.device)
-        uv = torch.rand(len(index), 2, generator=generator, device=where).to(self.vertices)
+        index = send(torch.cat(chosen), self.device)
+        uv = send(torch.rand(len(index), 2, generator=generator, device=where), self.device).to(self.vertices.dtype)
         root = uv[:, :1].sqrt()
         weights = torch.cat([1 - root, root * (1 - uv[:, 1:]), root * uv[:, 1:]], 1)
         corners = self.vertices[self.faces[index]]

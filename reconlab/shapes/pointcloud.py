@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from reconlab.devices import send
 from reconlab.errors import ReconlabError
 from reconlab.precision import at_least_single
 from reconlab.shapes.base import Shape
@@ -95,4 +96,4 @@ class PointCloud(Shape):
             index = torch.randperm(total, generator=generator, device=where)[:n]
         else:
             index = torch.randint(total, (n,), generator=generator, device=where)
-        return index.to(self.device)
+        return send(index, self.device)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -134,3 +136,11 @@ def test_only_a_class_path_below_model_chooses_another_module(repository):
     others = [p for p in configs.rglob("*.yaml") if p.name != "mvcnn.yaml"]
     assert others
     assert not names_a_module([], [str(p) for p in others])
+
+
+def test_its_config_is_found_in_a_process_of_its_own(repository):
+    """Where nothing but the command has been imported: short class names resolve among imported classes."""
+    command = [sys.executable, "-m", "reconlab.cli", "fit", "--config", "configs/mvcnn.yaml", "--print_config"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "class_path: reconlab.lab.MultiViewClassification" in done.stdout

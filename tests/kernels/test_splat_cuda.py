@@ -97,6 +97,17 @@ def test_memory_that_was_not_written_is_not_read(
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("axes", [(0, 2, 1), (2, 1, 0), (1, 0, 2)])
+def test_upstream_gradients_of_any_strides(triton_device: torch.device, axes: tuple[int, int, int]) -> None:
+    """As after a permutation of the images: what is multiplied with them takes their order in memory."""
+    position = cloud(2, 12, 5, 0.5, seed=3).to(triton_device)
+    back = tuple(axes.index(k) for k in range(3))
+    upstream = noise(2, 5, 5).permute(axes).contiguous().permute(back).to(triton_device)
+    assert not upstream.is_contiguous()
+    rest = (position, upstream, 5, 0.8, 3, torch.tensor([0.5, 0.9], device=triton_device))
+    check(both_ways("cuda", *rest), both_ways("reference", *rest))
+
+
 def test_gradient_stops_at_the_clips(triton_device: torch.device) -> None:
     """A cell above 1 and an occupancy above 1 - 1e-5 give nothing back; each alone suffices."""
     crowded = torch.full((1, 3, 3), 4.0) + torch.tensor([0.1, 0.05, 0.02])  # three equal points: corner weight > 1

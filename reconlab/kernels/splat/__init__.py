@@ -156,4 +156,5 @@ class _SilhouettesOnGPU(torch.autograd.Function):
 
         position, scale, *kept = ctx.saved_tensors
         scaled = ctx.needs_input_grad[1]
-        return *cuda.render_back(position, scale, ctx.setting, cuda.Kept(*kept), grad, scaled), None, None, None
+        upstream = grad.contiguous()  # else what is multiplied with it takes its strides, which kernels don't know
+        return *cuda.render_back(position, scale, ctx.setting, cuda.Kept(*kept), upstream, scaled), None, None, None

@@ -146,7 +146,7 @@ def render_back(
         scale: ``(M,)``.
         setting: The volume and its blur.
         kept: What :func:`render` returned.
-        upstream: ``(M, V, V)`` gradient by the images.
+        upstream: ``(M, V, V)`` gradient by the images, contiguous.
         scaled: Whether the scale's gradient is wanted.
     """
     push = upstream * kept.passed

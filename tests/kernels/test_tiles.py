@@ -32,6 +32,15 @@ def test_faces_are_sorted_image_by_image(triton_device, faces):
         assert float(nearest[m]) == (float(z.min()) if len(z) else 100.0)
 
 
+def test_the_least_area_is_not_rounded_to_float32(triton_device):
+    """A face between 1e-10 and the float32 next to it: sort and drawing must agree on whether it counts."""
+    a, b = float.fromhex("0x1.4f997cp-17"), float.fromhex("0x1.4f7d36p-17")
+    assert MIN_AREA2 < a * b < float(torch.tensor(MIN_AREA2))
+    xyz = torch.tensor([[[0.0, 0, 1], [a, 0, 1], [0, b, 1]]])
+    found = cuda_tiles.sort_faces(xyz.to(triton_device), torch.tensor([0, 1]), 0.1, 9.0, MAX_COORDINATE, MIN_AREA2)
+    assert found.image.tolist() == [0]
+
+
 def test_neighbours_stay_together_and_large_faces_apart(triton_device):
     """Groups of a shuffled grid of small faces, among them some large ones, have small boxes but the first."""
     y, x = torch.meshgrid(torch.linspace(-0.9, 0.9, 32), torch.linspace(-0.9, 0.9, 32), indexing="ij")

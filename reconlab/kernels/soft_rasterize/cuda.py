@@ -31,9 +31,6 @@ RECORD, SHADED_RECORD = 16, 32
 BLOCK = 256
 """Pixels of a program that merges."""
 
-_LEAST = tl.constexpr(MIN_AREA2)
-_LARGE = tl.constexpr(MAX_COORDINATE)
-
 
 def work(pairs: int, faces: int, pixels: int, shaded: bool, backward: bool) -> tuple[float, float]:
     """Operations and bytes that a pass cannot do without: what its time is to be held against.

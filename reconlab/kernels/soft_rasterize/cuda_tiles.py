@@ -27,6 +27,7 @@ from torch import Tensor
 
 from reconlab.kernels.gpu import Example, on_device
 from reconlab.kernels.soft_rasterize.cuda_face import corners, drawn
+from reconlab.kernels.soft_rasterize.reference import MAX_COORDINATE, MIN_AREA2
 
 SIDE = 8
 """Pixels along a tile's side."""
@@ -63,10 +64,13 @@ def spread_bits(x):
 
 @triton.jit
 def _keys(
-    xyz, starts, nearest, keys, image_of, faces, images, steps, near, far, large, least,
-    NEAREST: tl.constexpr, BLOCK: tl.constexpr,
+    xyz, starts, nearest, keys, image_of, faces, images, steps, near, far,
+    LARGE: tl.constexpr, LEAST: tl.constexpr, NEAREST: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Key (image, class of size, Morton code) and image of each face; minimum of the depths of each image."""
+    """Key (image, class of size, Morton code) and image of each face; minimum of the depths of each image.
+
+    ``LEAST`` is a constant lest it be rounded to float32: whoever draws the faces compares with float64 again.
+    """
     face = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = face < faces
     # The last image that starts at or before the face, by bisection; idle lanes look for the last face.
@@ -79,7 +83,7 @@ def _keys(
         end = tl.where(later, middle, end)
         image = tl.where(later, image, middle)
     ax, ay, az, bx, by, bz, cx, cy, cz = corners(xyz, face, valid)
-    ok, _ = drawn(ax, ay, az, bx, by, bz, cx, cy, cz, near, far, large, least)
+    ok, _ = drawn(ax, ay, az, bx, by, bz, cx, cy, cz, near, far, LARGE, LEAST)
     ok &= valid
     x0 = tl.where(ok, tl.minimum(tl.minimum(ax, bx), cx), 0.0)
     x1 = tl.where(ok, tl.maximum(tl.maximum(ax, bx), cx), 0.0)
@@ -162,7 +166,7 @@ def starts_on(splits: Tensor, device: torch.device) -> Tensor:
     """``splits`` (CPU) as int32 on ``device``; where all images have as many faces, nothing is copied there."""
     images = len(splits) - 1
     each = int(splits[-1]) // max(images, 1)
-    if torch.equal(splits, torch.arange(images + 1) * each):
+    if torch.equal(splits, torch.arange(images + 1, device=splits.device) * each):
         return torch.arange(images + 1, device=device, dtype=torch.int32) * each
     return splits.to(torch.int32).to(device, non_blocking=True)
 
@@ -189,7 +193,7 @@ def sort_faces(
     with on_device(xyz):
         _keys[(triton.cdiv(faces, BLOCK),)](
             xyz, starts, depth.view(torch.int32), key, image, faces, images, images.bit_length(), near, far,
-            large, least, NEAREST=nearest, BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
+            LARGE=large, LEAST=least, NEAREST=nearest, BLOCK=BLOCK, num_warps=4, enable_fp_fusion=False,
         )  # fmt: skip
     return Sorted(torch.sort(key, stable=True).indices, image, starts, depth)
 
@@ -201,7 +205,6 @@ _TYPES |= {
     "steps": "i32",
     "near": "fp32",
     "far": "fp32",
-    "large": "fp32",
-    "least": "fp32",
 }
-EXAMPLES = [Example(_keys, _TYPES, {"NEAREST": True, "BLOCK": BLOCK}, label="nearest")]
+_CUT = {"LARGE": MAX_COORDINATE, "LEAST": MIN_AREA2, "BLOCK": BLOCK}
+EXAMPLES = [Example(_keys, _TYPES, _CUT | {"NEAREST": n}, label="nearest" if n else "") for n in (True, False)]

@@ -52,12 +52,14 @@ def choose_backend(who: str, backend: str, *tensors: Tensor, cpu: bool = True) -
         raise ReconlabError(f"{who}() has the backends {', '.join(offered)}, not {backend!r}.")
     single = all(t.dtype == torch.float32 for t in tensors)
     host = all(t.device.type == "cpu" for t in tensors)
-    card = all(t.device.type == "cuda" for t in tensors)
+    # A kernel that is given another GPU's memory ends the process's use of both; torch says what is wrong.
+    card = all(t.device.type == "cuda" for t in tensors) and len({t.device for t in tensors}) == 1
     if backend == "cpu" and not (host and single):
         raise ReconlabError(f"{who}(backend='cpu') takes float32 tensors on the CPU.")
     if backend == "cuda":
-        if not has_triton() or (card and lacking()):
-            raise ReconlabError(f"{who}(backend='cuda') cannot run: {lacking()}.")
+        missing = lacking() if card or not has_triton() else None
+        if missing is not None:
+            raise ReconlabError(f"{who}(backend='cuda') cannot run: {missing}.")
         if not (single and (card or (host and interpreting()))):
             raise ReconlabError(
                 f"{who}(backend='cuda') takes float32 tensors on one GPU (on the CPU only under TRITON_INTERPRET=1)."

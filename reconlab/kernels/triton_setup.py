@@ -39,16 +39,26 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+@functools.cache
 def lacking() -> str | None:
-    """What is missing for kernels to be launched on this machine's GPU, with its remedy; None if nothing is."""
+    """What is missing for kernels to be launched on this machine's GPU, with its remedy; None if nothing is.
+
+    Found out once: looking through the file system at every call would take longer than many a kernel.
+    """
     if not has_triton():
         return "triton is not installed: pip install 'reconlab[gpu]'"
-    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    headers = Path(_include()) / "Python.h"
     if not headers.is_file():
         return f"Triton needs Python's headers, and {headers} does not exist: install python3-dev or its like"
     if not _has_compiler() and importlib.util.find_spec("ziglang") is None:
         return "Triton needs a C compiler once, and there is none: pip install ziglang, or install gcc"
     return None
+
+
+def _include() -> str:
+    """Where Triton looks for Python's headers: Debian's own scheme names a folder that its packages leave empty."""
+    scheme = sysconfig.get_default_scheme()
+    return sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"]
 
 
 def _has_compiler() -> bool:
@@ -71,6 +81,7 @@ def ready(capability: tuple[int, int]) -> bool:
     return True
 
 
+@functools.cache
 def provide_compiler() -> None:
     """Let Triton build by ziglang's compiler, if the machine has none."""
     if _has_compiler() or importlib.util.find_spec("ziglang") is None:
@@ -100,7 +111,7 @@ def build_by_zig(
     """
     module = Path(folder) / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
     command = [sys.executable, "-m", "ziglang", "cc", source, "-O3", "-shared", "-fPIC", "-w", "-o", str(module)]
-    headers = [*include_folders, folder, sysconfig.get_paths()["include"]]
+    headers = [*include_folders, folder, _include()]
     command += [f"-I{h}" for h in headers if h is not None]
     command += [f"-L{f}" for f in library_folders]
     command += [f"-l:{x}" if ".so" in x or x.endswith(".a") else f"-l{x}" for x in libraries]

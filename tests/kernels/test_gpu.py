@@ -40,6 +40,9 @@ def test_auto_takes_the_fast_path_of_the_device(card) -> None:
     assert choose_backend("f", "auto", tensor("cuda"), tensor("cuda")) == "cuda"
     assert choose_backend("f", "auto", tensor("cuda", torch.float64)) == "reference"
     assert choose_backend("f", "auto", tensor("cuda"), tensor("cpu")) == "reference"
+    assert choose_backend("f", "auto", tensor("cuda:0"), tensor("cuda:1")) == "reference"  # which says what is wrong
+    with pytest.raises(ReconlabError, match=r"backend='cuda'\) takes float32 tensors on one GPU"):
+        choose_backend("f", "cuda", tensor("cuda:0"), tensor("cuda:1"))
     assert choose_backend("f", "reference", tensor("cuda")) == "reference"
     assert choose_backend("f", "cuda", tensor("cuda")) == "cuda"
 
@@ -69,19 +72,22 @@ def test_what_is_lacking_is_found(monkeypatch, tmp_path) -> None:
     found = {"triton": True, "ziglang": False}
     monkeypatch.setattr(triton_setup, "has_triton", lambda: found["triton"])
     monkeypatch.setattr(triton_setup.importlib.util, "find_spec", lambda name: object() if found[name] else None)
-    monkeypatch.setattr(triton_setup.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr(triton_setup.sysconfig, "get_paths", lambda scheme: {"include": str(tmp_path / scheme)})
+    monkeypatch.setattr(triton_setup.sysconfig, "get_default_scheme", lambda: "posix_local")  # Debian's, without any
     monkeypatch.setattr(triton_setup.shutil, "which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert "headers" in str(triton_setup.lacking())
-    (tmp_path / "Python.h").touch()
-    assert "pip install ziglang" in str(triton_setup.lacking())
+    lacking = triton_setup.lacking.__wrapped__  # which is asked only once
+    assert "headers" in str(lacking())
+    (tmp_path / "posix_prefix").mkdir()
+    (tmp_path / "posix_prefix" / "Python.h").touch()
+    assert "pip install ziglang" in str(lacking())
     found["ziglang"] = True
-    assert triton_setup.lacking() is None
+    assert lacking() is None
     found["ziglang"] = False
     monkeypatch.setenv("CC", "mycc")
-    assert triton_setup.lacking() is None
+    assert lacking() is None
     found["triton"] = False
-    assert "reconlab[gpu]" in str(triton_setup.lacking())
+    assert "reconlab[gpu]" in str(lacking())
 
 
 def test_backends_that_do_not_fit_are_named() -> None:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from reconlab.bench import scenes
 from reconlab.bench.case import Answer, difference
+from reconlab.bench.gpu import answers, peaks, use
 from reconlab.bench.machine import context
 from reconlab.bench.timing import WALL, CudaClock, interleave, spread
 
@@ -206,7 +207,9 @@ def detector(device: str, images: int, size: int) -> Check:
         return scenes.gradient_of(score, pictures.to(kind))
 
     sizes = (images, side, side, net.kernel, net.terms, net.pieces)
-    return Check("piecewise_linear", f"{images} views of {size}²", run, added(work(*sizes), work(*sizes, True)), 1e-3)
+    parts = added(work(*sizes), work(*sizes, True))
+    # Where two pieces are next to equal, rounding picks: torch's own float32 is 1e-3 off in the gradient.
+    return Check("piecewise_linear", f"{images} views of {size}²", run, parts, 5e-3)
 
 
 Build = Callable[[str], Check]
@@ -237,20 +240,6 @@ TINY: tuple[tuple[str, Build], ...] = (
     ("patch_matching", partial(matching, images=1, grid=3, radius=1)),
     ("piecewise_linear", partial(detector, images=1, size=6)),
 )
-
-
-def peaks() -> dict[str, float] | None:
-    """Peak float32 and float64 operations and bytes a second of this GPU, where its driver tells them."""
-    if not torch.cuda.is_available():
-        return None
-    card = torch.cuda.get_device_properties(torch.cuda.current_device())
-    clock, memory, bus = (getattr(card, k, 0) for k in ("clock_rate", "memory_clock_rate", "memory_bus_width"))
-    if not (clock and memory and bus):
-        return None
-    lanes = 64 if (card.major, card.minor) in ((7, 0), (7, 5), (8, 0)) else 128
-    double = {(7, 0): 32, (8, 0): 32, (9, 0): 64, (10, 0): 64}.get((card.major, card.minor), 2)
-    rate = 2e3 * clock * card.multi_processor_count  # a fused multiply-add is two
-    return {"float32": rate * lanes, "float64": rate * double, "bytes": 2e3 * memory * bus / 8}
 
 
 def roofline_ms(check: Check, peak: dict[str, float] | None) -> float | None:
@@ -356,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.device.startswith("cuda"):
         if not torch.cuda.is_available():
             parser.error("there is no GPU here; TRITON_INTERPRET=1 … --device cpu --tiny runs without one")
-        torch.cuda.set_device(torch.device(options.device))
+        use(options.device)
     torch.backends.cudnn.allow_tf32 = False  # a float32 reference that is one
     peak = peaks()
     record: dict[str, Any] = {**context(0, 1), "peak": peak, "rounds": options.rounds, "results": []}
@@ -371,6 +360,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.out is not None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(record, indent=1) + "\n")
+        if "problem" in row and not answers():
+            print("The GPU answers no more; --only takes the other operators into a process of their own.")
+            break
     wrong = [r for r in record["results"] if not r["right"]]
     print(f"{len(record['results']) - len(wrong)} of {len(record['results'])} right")
     return 1 if wrong else 0

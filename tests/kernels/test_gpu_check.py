@@ -3,12 +3,14 @@
 import argparse
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Check, examine, main, roofline_ms
+from reconlab.bench import gpu
 
 
 def test_small_inputs_in_the_interpreter(triton_device, tmp_path, capsys) -> None:
@@ -65,6 +67,56 @@ def test_the_roofline_is_the_slower_of_the_two() -> None:
     assert least(1e9, 1e6, double=True) == pytest.approx(10.0)
     assert least(1e6, 1e9) == pytest.approx(10.0)
     assert roofline_ms(Check("x", "y", lambda *_: (), (1.0, 1.0), 1e-3), None) is None
+
+
+def test_peaks_of_a_known_gpu(monkeypatch) -> None:
+    """An H200: 132 multiprocessors of 128 lanes at 1.98 GHz, 67 TFLOPS; 6144 bits at 2 · 3.2 GHz, 4.9 TB/s."""
+    pytest.importorskip("triton")
+    from triton.runtime import driver
+
+    said = {"sm_clock_rate": 1_980_000, "mem_clock_rate": 3_201_000, "mem_bus_width": 6144}
+    utils = SimpleNamespace(get_device_properties=lambda device: said)
+    monkeypatch.setattr(driver, "_active", SimpleNamespace(utils=utils))
+    monkeypatch.setattr(gpu, "lacking", lambda: None)
+    card = SimpleNamespace(major=9, minor=0, multi_processor_count=132)
+    for name, value in (("is_available", True), ("current_device", 0), ("get_device_properties", card)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    peak = gpu.peaks()
+    assert peak is not None
+    assert peak["float32"] == pytest.approx(66.9e12, rel=1e-3)
+    assert peak["float64"] == pytest.approx(33.5e12, rel=1e-2)
+    assert peak["bytes"] == pytest.approx(4.917e12, rel=1e-3)
+    said["sm_clock_rate"] = 0  # a driver that does not tell
+    assert gpu.peaks() is None
+
+
+def test_the_device_needs_no_number(monkeypatch) -> None:
+    used: list[torch.device] = []
+    set_device = torch.cuda.set_device
+    with pytest.raises(ValueError, match="specified index"):
+        set_device(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    gpu.use("cuda")
+    gpu.use("cuda:1")
+    assert used == [torch.device("cuda:1")]
+
+
+def test_a_gpu_that_answers_no_more_ends_the_run(monkeypatch, capsys, tmp_path) -> None:
+    """The operators after it would fail, too, and not for their own sake."""
+
+    def lost(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(
+        gpu_check, "TINY", (("nearest", lambda device: Check("nearest", "a", lost, (0, 0), 1e-3)),) * 2
+    )
+    assert main(["--device", "cpu", "--tiny"]) == 1  # of which the processor knows nothing: both are tried
+    assert "0 of 2 right" in capsys.readouterr().out
+    monkeypatch.setattr(gpu_check, "answers", lambda: False)
+    out = tmp_path / "gpu.json"
+    assert main(["--device", "cpu", "--tiny", "--out", str(out)]) == 1
+    assert "answers no more" in capsys.readouterr().out
+    assert len(json.loads(out.read_text())["results"]) == 1
 
 
 def test_without_a_gpu_it_says_how(capsys) -> None:

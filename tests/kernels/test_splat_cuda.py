@@ -73,7 +73,7 @@ def test_one_point_without_blur(triton_device: torch.device) -> None:
     along_z, along_x = splat_silhouettes(position, 8, 1.0, 1, backend="cuda")
     assert along_z[3, 2].item() == pytest.approx(0.75, abs=2e-4)
     assert along_x[3, 2:4].tolist() == pytest.approx([0.5, 0.5], abs=2e-4)
-    assert along_z[0, 0].item() == pytest.approx(1 - (1 - 1e-5) ** 8, abs=1e-7)
+    assert along_z[0, 0].item() == pytest.approx(1 - (1 - 1e-5) ** 8, abs=5e-7)
 
 
 def poisoned(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -171,7 +171,7 @@ def test_points_outside_and_not_finite(triton_device: torch.device) -> None:
     position.requires_grad_()
     scale = torch.tensor([1.0, 1.0, 1.0, 1.0, math.nan], device=triton_device, requires_grad=True)
     image = splat_silhouettes(position, 4, 1.0, 3, scale, backend="cuda")
-    torch.testing.assert_close(image[0], torch.full_like(image[0], 1 - (1 - 1e-5) ** 4), rtol=0, atol=1e-7)
+    torch.testing.assert_close(image[0], torch.full_like(image[0], 1 - (1 - 1e-5) ** 4), rtol=0, atol=5e-7)
     assert image[1].isfinite().all()
     assert image[2:].isnan().all()
     by_position, by_scale = torch.autograd.grad(image.sum(), (position, scale))
@@ -188,7 +188,7 @@ def test_points_outside_and_not_finite(triton_device: torch.device) -> None:
 def test_no_points_and_no_images(triton_device: torch.device) -> None:
     none = torch.zeros(2, 0, 3, device=triton_device, requires_grad=True)
     image = splat_silhouettes(none, 4, 1.0, 3, backend="cuda")
-    torch.testing.assert_close(image, torch.full_like(image, 4e-5), rtol=0, atol=1e-7)
+    torch.testing.assert_close(image, torch.full_like(image, 4e-5), rtol=0, atol=5e-7)
     assert torch.autograd.grad(image.sum(), none)[0].shape == (2, 0, 3)
     none = torch.zeros(0, 5, 3, device=triton_device, requires_grad=True)
     image = splat_silhouettes(none, 4, 1.0, 3, backend="cuda")

@@ -102,6 +102,16 @@ def test_what_is_kept(triton_device: torch.device) -> None:
     torch.testing.assert_close(flat, both_ways("reference", images, filters, torch.ones_like(score))[1].float())
 
 
+def test_filters_of_any_strides(triton_device: torch.device) -> None:
+    images, (weight, bias, signs), upstream = scene(triton_device, 1, 6, 9, 4, 4, 3)
+    turned = weight.mT.contiguous().mT
+    every_other = [x.repeat_interleave(2)[::2] for x in (bias, signs)]
+    assert not any(x.is_contiguous() for x in (turned, *every_other))
+    got = both_ways("cuda", images, (turned, *every_other), upstream)
+    for g, e in zip(got, both_ways("cuda", images, (weight, bias, signs), upstream), strict=True):
+        assert torch.equal(g, e)
+
+
 def test_no_images(triton_device: torch.device) -> None:
     _, filters, _ = scene(triton_device, 1, 5, 5, 4, 4, 3)
     none = torch.zeros(0, 1, 5, 6, device=triton_device, requires_grad=True)

@@ -151,9 +151,9 @@ def scores(images: Tensor, weight: Tensor, bias: Tensor, signs: Tensor, keep: bo
     high, wide = height - kernel + 1, width - kernel + 1
     deep, full = triton.next_power_of_2(terms), triton.next_power_of_2(pieces)
     bits = full.bit_length() - 1
-    filters = F.pad(weight.view(terms, pieces, kernel**2), (0, 0, 0, full - pieces, 0, deep - terms))
+    filters = F.pad(weight.reshape(terms, pieces, kernel**2), (0, 0, 0, full - pieces, 0, deep - terms))
     filters = filters.flatten(0, 1).t().contiguous()
-    bias = F.pad(F.pad(bias.view(terms, pieces), (0, full - pieces), value=-torch.inf), (0, 0, 0, deep - terms))
+    bias = F.pad(F.pad(bias.reshape(terms, pieces), (0, full - pieces), value=-torch.inf), (0, 0, 0, deep - terms))
     score = images.new_empty((m, 1, high, wide))
     kind = torch.uint8 if terms * bits <= 8 else torch.int32
     code = torch.empty((m, high, wide), dtype=kind, device=images.device) if keep else None
@@ -210,7 +210,7 @@ def combinations(weight: Tensor, signs: Tensor) -> tuple[Tensor, int]:
     bits = (pieces - 1).bit_length()
     together = max(1, TABLE_BITS // bits) if bits else terms
     groups = triton.cdiv(terms, together)
-    signed = weight.view(terms, pieces, taps) * signs[:, None, None]
+    signed = weight.reshape(terms, pieces, taps) * signs[:, None, None]
     signed = F.pad(signed, (0, 0, 0, (1 << bits) - pieces, 0, groups * together - terms))
     signed = signed.view(groups, together, 1 << bits, taps)
     table = signed[:, 0]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import platform
 import re
 import sys
 import tempfile
@@ -24,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from llvmlite import binding
-from numba.core import event
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, event
+from numba.extending import intrinsic
 
 _config: Any = numba.config  # its attributes are made when it is loaded
 _njit: Any = numba.njit  # signatures and options are passed on as they come
@@ -53,6 +56,54 @@ def njit(*signature: str, **options: Any) -> Callable[[Callable[..., Any]], Any]
                 _config.CACHE_DIR = before
 
     return decorate
+
+
+FLUSH = 0x8040
+"""Bits of x86's MXCSR: subnormal results are 0, subnormal operands count as 0."""
+
+
+@intrinsic
+def flush_subnormals(typingctx: Any) -> Any:
+    """Within a kernel: numbers below 1e-38 count as 0 from here on in this thread; gives what was set before.
+
+    A product of many factors below 1 ends among them, where x86 takes some hundred cycles for each operation: without
+    this, drawing a mesh is two to five times as slow. Ends with :func:`restore_subnormals`. On other processors
+    nothing happens.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if platform.machine().lower() not in ("x86_64", "amd64"):
+            return ir.Constant(ir.IntType(32), 0)
+        place = cgutils.alloca_once(builder, ir.IntType(32))
+        _status(builder, "st", place)
+        before = builder.load(place)
+        builder.store(builder.or_(before, ir.Constant(ir.IntType(32), FLUSH)), place)
+        _status(builder, "ld", place)
+        return before
+
+    return types.int32(), generate
+
+
+@intrinsic
+def restore_subnormals(typingctx: Any, before: Any) -> Any:
+    """Set what :func:`flush_subnormals` gave."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            place = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(arguments[0], place)
+            _status(builder, "ld", place)
+        return context.get_dummy_value()
+
+    return types.void(types.int32), generate
+
+
+def _status(builder: Any, way: str, place: Any) -> None:
+    """Store x86's MXCSR at ``place``, or load it from there."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{way}mxcsr")
+    builder.call(function, [builder.bitcast(place, pointer)])
 
 
 @functools.cache

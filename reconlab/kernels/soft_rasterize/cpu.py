@@ -23,7 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor
 
-from reconlab.kernels.jit import njit
+from reconlab.kernels.jit import flush_subnormals, njit, restore_subnormals
 from reconlab.kernels.soft_rasterize.reference import MAX_COORDINATE, MIN_AREA2, Settings
 from reconlab.threads import parallel_map
 
@@ -121,6 +121,7 @@ def nearest_depth(xyz, near, far):
 )  # fmt: skip
 def _silhouette(xyz, sigma, limit, near, far, width, through):
     """One image: multiplies ``through`` (H, W + LANES) by 1 - s of every face."""
+    before = flush_subnormals()
     height = through.shape[0]
     radius, inv_sigma = np.float32(math.sqrt(limit * sigma)), F1 / sigma
     for f in range(xyz.shape[0]):
@@ -168,6 +169,7 @@ def _silhouette(xyz, sigma, limit, near, far, width, through):
                     r = F1 / (F1 + small)
                     outside = where(u < limit, r, F1)
                     out[k] *= where(inner >= F0, small * r, outside)
+    restore_subnormals(before)
 
 
 @njit(
@@ -176,6 +178,7 @@ def _silhouette(xyz, sigma, limit, near, far, width, through):
 )  # fmt: skip
 def _silhouette_grad(xyz, sigma, limit, near, far, width, pull, grad):
     """One image: writes ``grad`` (F,3,3); ``pull`` (H, W + LANES) is dL/dalpha times through, 0 in the padding."""
+    before = flush_subnormals()
     height = pull.shape[0]
     radius, inv_sigma = np.float32(math.sqrt(limit * sigma)), F1 / sigma
     for f in range(xyz.shape[0]):
@@ -253,6 +256,7 @@ def _silhouette_grad(xyz, sigma, limit, near, far, width, pull, grad):
         grad[f, 0, 0], grad[f, 0, 1] = (gx - gbx - gcx) * scale, (gy - gby - gcy) * scale
         grad[f, ib, 0], grad[f, ib, 1] = gbx * scale, gby * scale
         grad[f, ic, 0], grad[f, ic, 1] = gcx * scale, gcy * scale
+    restore_subnormals(before)
 
 
 def forward(xyz: Tensor, shade: Tensor | None, splits: list[int], s: Settings):

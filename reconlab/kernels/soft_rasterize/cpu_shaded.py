@@ -1,6 +1,6 @@
 """The shaded half of ``cpu.py``: alpha and a depth-softmaxed grey value, and their gradients."""
 
-# mypy: disable-error-code="call-arg, no-untyped-def, no-untyped-call, misc"
+# mypy: disable-error-code="call-arg, no-untyped-def, no-untyped-call, misc, var-annotated"
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from reconlab.kernels.jit import njit
+from reconlab.kernels.jit import flush_subnormals, njit, restore_subnormals
 from reconlab.kernels.soft_rasterize.cpu import (
     F0,
     F1,
@@ -32,6 +32,7 @@ _UNSEEN = np.float32(-1e30)  # depth exponent of a pixel out of reach
 )  # fmt: skip
 def shaded(xyz, shade, sigma, limit, near, far, depth_scale, nearest, width, state):
     """One image: adds every face to ``state`` (H, 4 (W + LANES)), of each pixel: through, top, weights, values."""
+    before = flush_subnormals()
     height = state.shape[0]
     radius, inv_sigma, inv_scale = np.float32(math.sqrt(limit * sigma)), F1 / sigma, F1 / depth_scale
     for f in range(xyz.shape[0]):
@@ -99,6 +100,7 @@ def shaded(xyz, shade, sigma, limit, near, far, depth_scale, nearest, width, sta
                     out[4 * k + 1] = max(z, top)
                     out[4 * k + 2] = out[4 * k + 2] * keep + weight
                     out[4 * k + 3] = out[4 * k + 3] * keep + weight * value
+    restore_subnormals(before)
 
 
 @njit(
@@ -111,6 +113,7 @@ def shaded_grad(xyz, shade, sigma, limit, near, far, depth_scale, nearest, width
 
     ``given`` (H, 4, W + LANES): dL/dalpha times through, dL/dshade over weights (both 0 in the padding), top, shade.
     """
+    before = flush_subnormals()
     height = given.shape[0]
     radius, inv_sigma, inv_scale = np.float32(math.sqrt(limit * sigma)), F1 / sigma, F1 / depth_scale
     for f in range(xyz.shape[0]):
@@ -221,3 +224,4 @@ def shaded_grad(xyz, shade, sigma, limit, near, far, depth_scale, nearest, width
         grad[f, ib, 0], grad[f, ib, 1], grad[f, ib, 2] = gbx, gby, gzb * izb * izb
         grad[f, ic, 0], grad[f, ic, 1], grad[f, ic, 2] = gcx, gcy, gzc * izc * izc
         grad_shade[f, 0], grad_shade[f, ib], grad_shade[f, ic] = gva - gvb - gvc, gvb, gvc
+    restore_subnormals(before)

@@ -1,1 +1,1 @@
-"""Hot operators on plain tensors: each a folder with a torch reference, a numba path and one public function."""
+"""Hot operators on plain tensors: each a folder with a torch reference, numba and Triton paths, and one function."""

@@ -213,3 +213,10 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
             (trees.occnet / synset / f"{split}.lst").write_text("".join(f"{n}\n" for n in names))
     (trees.occnet / "metadata.yaml").write_text("03001627: {id: '03001627', name: 'chair,seat'}\n")
     return trees
+
+
+@pytest.fixture
+def root(tiny_root: Path, tmp_path: Path) -> Path:
+    """A copy of the small dataset, which a test may change."""
+    shutil.copytree(tiny_root, tmp_path / "data")
+    return tmp_path / "data"

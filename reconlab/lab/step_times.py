@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from reconlab.lab.run_directory import write_run_json
 
 PARTS = ("data", "network", "loss", "backward", "optimiser", "other")
 """In the order of a step. ``data``: waiting for the batch and moving it. ``other``: logs, checkpoints, progress."""
+
+KEPT = 1000
+"""Steps that are remembered, the newest: a run may have millions."""
 
 WARM_UP = 5
 """Steps that are not timed: they compile kernels, start workers and fill caches."""
@@ -37,7 +41,7 @@ class StepTimes(pl.Callback):
     def __init__(self, directory: Path, warm_up: int = WARM_UP) -> None:
         self.directory = Path(directory)
         self.warm_up = warm_up
-        self.steps: list[list[tuple[str, float | torch.cuda.Event]]] = []
+        self.steps: deque[list[tuple[str, float | torch.cuda.Event]]] = deque(maxlen=KEPT)
         self._marks: list[tuple[str, float | torch.cuda.Event]] = []
         self._left_out = warm_up
         self._card = False

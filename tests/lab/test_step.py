@@ -1,5 +1,6 @@
 """A step's cost: the loss is looked at in time and without waiting, parts are compiled and timed, bf16 trains."""
 
+import itertools
 import json
 import math
 
@@ -147,9 +148,7 @@ def test_step_times_add_up(tmp_path, module) -> None:
     assert sum(found["share"].values()) == pytest.approx(1, abs=1e-3)
     whole = [step[-1][1] - step[0][1] for step in times.steps]
     assert min(whole) <= sum(times.seconds().values()) * 1.5, "parts follow one another without gaps"
-    assert all(
-        later[0] == ("start", earlier[-1][1]) for earlier, later in zip(times.steps, times.steps[1:], strict=False)
-    )
+    assert all(later[0] == ("start", earlier[-1][1]) for earlier, later in itertools.pairwise(times.steps))
 
 
 def test_the_bar_looks_at_values_now_and_then(monkeypatch) -> None:
@@ -165,3 +164,14 @@ def test_the_bar_looks_at_values_now_and_then(monkeypatch) -> None:
         shown.append(bar.get_metrics(None, None)["loss"])
     assert asked == [0.0, 0.5, 1.1]
     assert shown == [0.0, 0.0, 0.0, 0.5, 0.5, 1.1]
+
+
+def test_step_times_of_a_long_run_are_the_newest(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("reconlab.lab.step_times.time.perf_counter", itertools.count().__next__)
+    times = StepTimes(tmp_path, warm_up=0)
+    for _ in range(1500):
+        for part in PARTS:
+            times.mark(part)
+    assert len(times.steps) == 1000
+    assert times.steps[-1][-1] == ("other", 1500 * len(PARTS) - 1)
+    assert times.seconds() == dict.fromkeys(PARTS, 1)

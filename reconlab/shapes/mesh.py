@@ -109,11 +109,11 @@ class Mesh(Shape):
     def changed(self, change: Callable[[Tensor], Tensor]) -> Mesh:
         """With vertices and faces moved or copied by ``change``.
 
-        What lies on the CPU is fingerprinted before: elsewhere the fingerprints would have to be waited for.
+        What leaves the CPU, or is pinned in order to, is fingerprinted before: there it would have to be waited for.
         """
-        prints = self.fingerprints() if self.device.type == "cpu" else self._fingerprints
         moved = Mesh(change(self.vertices), change(self.faces), self.vertex_splits, self.face_splits)
-        moved._fingerprints = prints
+        leaves = moved.device.type != "cpu" or moved.vertices.is_pinned()
+        moved._fingerprints = self.fingerprints() if leaves and self.device.type == "cpu" else self._fingerprints
         return moved
 
     def fingerprints(self) -> list[float]:

@@ -184,7 +184,7 @@ def test_implicit_slices_and_voxels():
     assert float((vertices.norm(dim=-1) - 0.4).abs().max()) < 0.002, "a twentieth of a cell, steep logits or not"
 
 
-def test_a_mesh_is_fingerprinted_before_it_leaves_the_cpu() -> None:
+def test_a_mesh_is_fingerprinted_before_it_leaves_the_cpu(monkeypatch) -> None:
     g = torch.Generator().manual_seed(0)
     items = [(torch.rand(5, 3, generator=g), torch.tensor([[0, 1, 2]])) for _ in range(2)]
     mesh = Mesh.from_list([*items, (items[0][0].flip(0), items[0][1]), items[0]])
@@ -193,4 +193,11 @@ def test_a_mesh_is_fingerprinted_before_it_leaves_the_cpu() -> None:
     assert abs(prints[0] - prints[1]) > 1e-3
     # A tensor on "meta" has no numbers: whatever is known there was brought along.
     assert mesh.to("meta").fingerprints() == prints
+    asked: list[Mesh] = []
+    monkeypatch.setattr(Mesh, "fingerprints", lambda self: asked.append(self) or [])
+    mesh.to("cpu")
+    assert not asked, "who stays need not be fingerprinted: most losses never ask"
+    mesh.to("meta")
+    assert asked == [mesh]
+    monkeypatch.undo()
     assert Mesh.from_list([(-items[0][0], items[0][1]), items[0]]).fingerprints()[0] != pytest.approx(prints[0])

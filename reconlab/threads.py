@@ -131,6 +131,22 @@ def starting_with(count: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def limited(count: int) -> Iterator[None]:
+    """Torch, the kernels and new processes have so many threads within this, whatever the environment says."""
+    import torch
+
+    global _limit
+    before, torch_before = _limit, torch.get_num_threads()
+    with starting_with(count):
+        limit_threads(count)
+        try:
+            yield
+        finally:
+            _limit = before
+            torch.set_num_threads(torch_before)
+
+
 def parallel_map(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """``[function(x) for x in items]`` over the process' thread pool, in order.
 

@@ -6,9 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
+from reconlab import threads
+
 torch.set_num_threads(1)  # the suite runs under pytest-xdist: one thread a worker
 os.environ.setdefault("RECONLAB_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def unlimited_threads(monkeypatch):
+    """A test begins with no limit of the test before it: a worker's set-up, called in this process, sets one."""
+    before = torch.get_num_threads()
+    monkeypatch.setattr(threads, "_limit", None)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -59,24 +59,28 @@ def test_thread_counts(monkeypatch):
     monkeypatch.setenv("RECONLAB_THREADS", "3")
     assert threads.num_threads() == 3
     monkeypatch.delenv("RECONLAB_THREADS")
-    monkeypatch.setattr(threads, "_limit", None)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(10**6))
     assert threads.num_threads() == 1, "a rank gets its share, at least one"
 
 
 def test_a_limit_is_never_exceeded(monkeypatch):
-    before = torch.get_num_threads()
-    monkeypatch.setattr(threads, "_limit", None)
     monkeypatch.setenv("RECONLAB_THREADS", "3")
-    try:
-        threads.limit_threads(2)
-        assert threads.num_threads() == torch.get_num_threads() == 2, "a worker's limit holds for the user's wish too"
-        threads.limit_threads(4)
-        assert threads.num_threads() == 3
-        monkeypatch.delenv("RECONLAB_THREADS")
-        assert threads.num_threads() == 4
-    finally:
-        torch.set_num_threads(before)
+    threads.limit_threads(2)
+    assert threads.num_threads() == torch.get_num_threads() == 2, "a worker's limit holds for the user's wish too"
+    threads.limit_threads(4)
+    assert threads.num_threads() == 3
+    monkeypatch.delenv("RECONLAB_THREADS")
+    assert threads.num_threads() == 4
+
+
+def test_limited_puts_everything_back(monkeypatch):
+    monkeypatch.setenv("RECONLAB_THREADS", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    with suppress(ZeroDivisionError), threads.limited(2):
+        assert (threads.num_threads(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"]) == (2, 2, "2")
+        raise ZeroDivisionError
+    assert (threads.num_threads(), torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")) == (3, before, None)
 
 
 @pytest.mark.parametrize("given", ["two", "0", "-1", "1.5"])

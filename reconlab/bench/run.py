@@ -7,13 +7,11 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reconlab import threads
 from reconlab.bench.case import Setting
 from reconlab.bench.catalogue import GROWTHS, OPERATORS, WORKERS, Choice
 from reconlab.bench.machine import context, load
@@ -21,6 +19,7 @@ from reconlab.bench.measure import measure_case, measure_growth, measure_workers
 from reconlab.bench.timing import WALL, Clock, clock_for
 from reconlab.errors import ReconlabError
 from reconlab.lab.run_directory import write_atomic
+from reconlab.threads import limited
 
 SCHEMA = "reconlab.bench/1"
 PARTS = "cases"
@@ -118,21 +117,6 @@ def sentence(record: dict[str, Any]) -> str:
         first = record["contestants"][0]
         found.insert(0, f"{first['name']} 1 = {1e3 * first['seconds'][0]:.2f} ms")
     return ", ".join([*found, *(f"{name}: {text}" for name, text in record["problems"].items())])
-
-
-@contextmanager
-def limited(count: int) -> Iterator[None]:
-    """Torch, the kernels and new processes have so many threads within this, whatever the environment says."""
-    import torch
-
-    before, torch_before = threads._limit, torch.get_num_threads()
-    with threads.starting_with(count):
-        threads.limit_threads(count)
-        try:
-            yield
-        finally:
-            threads._limit = before
-            torch.set_num_threads(torch_before)
 
 
 Job = tuple[str, str, Callable[[Setting], dict[str, Any]]]

@@ -25,7 +25,7 @@ from reconlab.features.train.hardnet import matching, patch_pairs, train_hardnet
 from reconlab.features.train.patches import view_pairs
 from reconlab.features.weights import DETECTOR_FILE, HARDNET_FILE, load_detector, read_state, save_state
 from reconlab.shapes import Mesh
-from reconlab.threads import limit_threads
+from reconlab.threads import limited
 
 log = logging.getLogger("reconlab.features.train")
 HELD_OUT = 1_000_000  # shapes from this seed on are only for measuring
@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    limit_threads(given.threads)
-    run(given)
+    with limited(given.threads):
+        run(given)
 
 
 def run(given: argparse.Namespace) -> None:

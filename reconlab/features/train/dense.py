@@ -27,7 +27,7 @@ from reconlab.features.train.__main__ import HELD_OUT, commit, settings_of, synt
 from reconlab.features.train.patches import uniform
 from reconlab.features.weights import DENSE_FILE, load_dense, save_state
 from reconlab.shapes import Mesh
-from reconlab.threads import limit_threads
+from reconlab.threads import limited
 
 log = logging.getLogger("reconlab.features.train")
 SIZES, FIELDS_OF_VIEW = (64, 128, 256), (11.5, 15.0)
@@ -167,7 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    limit_threads(given.threads)
+    with limited(given.threads):
+        run(given)
+
+
+def run(given: argparse.Namespace) -> None:
+    """Do it all; see the module."""
     start = time.process_time()
     extractor = PatchExtractor.load(given.hardnet)
     generators = [torch.Generator().manual_seed(given.seed + i) for i in (0, 1)]

@@ -79,6 +79,9 @@ def _run(command: str, rest: list[str]) -> int:
 
         num_threads()  # a mistake in it is the user's, not that of the first sample that is computed
     if command in TRAINER_COMMANDS:
+        from reconlab.lab.bases import check_yaml
+
+        check_yaml(rest)  # before Lightning's import, which takes seconds
         from reconlab.cli.train import main as train
 
         return train(command, rest)

@@ -12,7 +12,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from reconlab.errors import ReconlabError
-from reconlab.lab.bases import read_config
 from reconlab.lab.run_directory import new_run_directory, write_atomic
 
 RUN_DIRECTORY = "RECONLAB_RUN_DIRECTORY"  # inherited by the processes that Lightning's DDP starts
@@ -60,23 +59,6 @@ def _launch() -> tuple[str, int] | None:
     if int(env.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in env:
         return f"slurm-{env.get('SLURM_JOB_ID', '')}-{env.get('SLURM_STEP_ID', '')}", int(env["SLURM_PROCID"])
     return None
-
-
-def check_yaml(argv: Sequence[str]) -> list[str]:
-    """The config files that a command line names, each read once to see that it is YAML.
-
-    Raises:
-        ReconlabError: A file is missing, is not text, or is not a YAML mapping; it is named.
-    """
-    files = []
-    for i, argument in enumerate(argv):
-        if argument in ("-c", "--config") and i + 1 < len(argv):
-            files.append(argv[i + 1])
-        elif argument.startswith("--config="):
-            files.append(argument.split("=", 1)[1])
-    for file in files:
-        read_config(file)
-    return files
 
 
 def as_sentence(error: Exception, files: Sequence[str]) -> ReconlabError | None:

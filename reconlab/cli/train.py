@@ -24,11 +24,11 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 import reconlab.losses
 import reconlab.metrics
 import reconlab.networks  # noqa: F401 - short class names in configs resolve among imported classes
-from reconlab.cli.launch import LAUNCH_VARIABLES, RUN_DIRECTORY, as_sentence, check_yaml, choose_run_directory
+from reconlab.cli.launch import LAUNCH_VARIABLES, RUN_DIRECTORY, as_sentence, choose_run_directory
 from reconlab.datasets.datamodule import ReconstructionData
 from reconlab.errors import ReconlabError
 from reconlab.lab import Reconstruction
-from reconlab.lab.bases import expand_configs
+from reconlab.lab.bases import check_yaml, expand_configs
 from reconlab.lab.callbacks import (
     Gallery,
     MetricsTable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,23 @@ def read_config(file: str | Path, named_by: str | Path | None = None) -> dict[st
     if not isinstance(content, dict):
         raise ReconlabError(f"{who} is not a mapping of keys to values.")
     return content
+
+
+def check_yaml(argv: Sequence[str]) -> list[str]:
+    """The config files that a command line names, each read once to see that it is YAML.
+
+    Raises:
+        ReconlabError: A file is missing, is not text, or is not a YAML mapping; it is named.
+    """
+    files = []
+    for i, argument in enumerate(argv):
+        if argument in ("-c", "--config") and i + 1 < len(argv):
+            files.append(argv[i + 1])
+        elif argument.startswith("--config="):
+            files.append(argument.split("=", 1)[1])
+    for file in files:
+        read_config(file)
+    return files
 
 
 def with_bases(file: str | Path) -> list[str]:

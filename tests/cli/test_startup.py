@@ -39,6 +39,11 @@ def test_a_commands_help_loads_no_library(command):
     assert not loaded(command, "--help") & {*HEAVY, "yaml"}
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_a_config_that_is_not_there_is_named_before_anything_is_loaded(command, tmp_path):
+    assert not loaded(command, f"--config={tmp_path / 'nowhere.yaml'}") & set(HEAVY)
+
+
 def test_plans_and_tables_load_no_numbers(repository):
     assert not loaded("sweep", str(repository / "configs/sweeps/drwr_table4.yaml"), "--dry-run") & set(HEAVY[:8])
     assert not loaded("table", "drwr_table4") & set(HEAVY)

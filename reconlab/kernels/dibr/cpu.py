@@ -32,7 +32,7 @@ def _closest(xyz, f, x, y):
     best, edge, place = math.inf, 0, 0.0
     for e in range(3):
         n = (e + 1) % 3
-        ax, ay = float(xyz[f, e, 0]), float(xyz[f, e, 1])
+        ax, ay = np.float64(xyz[f, e, 0]), np.float64(xyz[f, e, 1])
         ex, ey = xyz[f, n, 0] - ax, xyz[f, n, 1] - ay
         along = ((x - ax) * ex + (y - ay) * ey) / max(ex * ex + ey * ey, 1e-30)
         along = min(max(along, 0.0), 1.0)

@@ -25,13 +25,15 @@ def _along(xy, seen, image, grad, eps, out):
     for f in range(xy.shape[0]):
         for e in range(3):
             n, o = (e + 1) % 3, (e + 2) % 3
-            px, py, qx, qy = float(xy[f, e, 0]), float(xy[f, e, 1]), float(xy[f, n, 0]), float(xy[f, n, 1])
+            # float64 by name: numba's float() leaves a float32 what it is.
+            px, py = np.float64(xy[f, e, 0]), np.float64(xy[f, e, 1])
+            qx, qy = np.float64(xy[f, n, 0]), np.float64(xy[f, n, 1])
             rise = qy - py
             low, high = min(py, qy), max(py, qy)
             # A face with a corner that is not a number is never seen; both tests fail for it.
             if not (rise != 0 and high > -1 and low < 1):
                 continue
-            area2 = (qx - px) * (float(xy[f, o, 1]) - py) - rise * (float(xy[f, o, 0]) - px)
+            area2 = (qx - px) * (np.float64(xy[f, o, 1]) - py) - rise * (np.float64(xy[f, o, 0]) - px)
             side = 1 if area2 * rise < 0 else -1
             first = max(math.ceil(max((low + 1) * height / 2 - 0.5, 0.0)) - 1, 0)
             last = min(math.ceil(min((high + 1) * height / 2 - 0.5, float(height))) + 1, height)

@@ -79,8 +79,9 @@ def marching_cubes(
     batch, shape = values.shape[0], values.shape[1:]
     fixed = values.detach().reshape(batch, -1)
     levels = _per_grid(level, values, "level")
+    least, most = (fixed.amin(1), fixed.amax(1)) if fixed.shape[1] else (levels, levels)  # NaN if a value is
     if outside is None:
-        reach = (fixed - levels.unsqueeze(1)).abs().amax(1) if fixed.shape[1] else levels
+        reach = torch.maximum(most - levels, levels - least)
         outside = levels - reach.nan_to_num(1.0, 1.0, 1.0).clamp_min(1.0)
     beyond = _per_grid(outside, values, "outside")
     if not bool((beyond < levels).all()):
@@ -88,13 +89,13 @@ def marching_cubes(
 
     padded = beyond.reshape(-1, 1, 1, 1).repeat(1, *(n + 2 for n in shape))
     padded[:, 1:-1, 1:-1, 1:-1] = values
-    inside = (padded.detach() >= levels.reshape(-1, 1, 1, 1)) & fixed.isfinite().all(1).reshape(-1, 1, 1, 1)
+    reached = torch.where(least.isfinite() & most.isfinite(), levels, torch.nan)  # nothing is as high as NaN
+    inside = padded.detach() >= reached.reshape(-1, 1, 1, 1)
     ends, faces, vertex_splits, face_splits = _topology(inside, backend)
     which = torch.repeat_interleave(vertex_splits.diff().to(values.device), output_size=len(ends))
     v_a, v_b = (padded.reshape(-1)[x + which * padded[0].numel()] for x in ends.unbind(1))
     t = _where_cut(v_a, v_b, levels[which], guard)
-    p_a, p_b = (_positions(x, padded.shape[1:], values.dtype) for x in ends.unbind(1))
-    return Surface(p_a + t.unsqueeze(1) * (p_b - p_a), faces, vertex_splits, face_splits)
+    return Surface(_positions(ends, t, padded.shape[1:]), faces, vertex_splits, face_splits)
 
 
 def _per_grid(given: float | Tensor, values: Tensor, what: str) -> Tensor:
@@ -120,9 +121,13 @@ def _topology(inside: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor, Ten
         found = [(torch.from_numpy(e), torch.from_numpy(f)) for e, f in parallel_map(cpu.extract, list(bits))]
     vertex_splits = torch.tensor([0] + [len(e) for e, _ in found]).cumsum(0)
     face_splits = torch.tensor([0] + [len(f) for _, f in found]).cumsum(0)
+    if len(found) == 1:
+        return *found[0], vertex_splits, face_splits
     none = torch.zeros(0, 3, dtype=torch.int64, device=inside.device)
     ends = torch.cat([none[:, :2], *(e for e, _ in found)])
-    faces = torch.cat([none, *(f + int(o) for (_, f), o in zip(found, vertex_splits[:-1], strict=True))])
+    faces = torch.cat([none, *(f for _, f in found)])
+    for offset, first, last in zip(vertex_splits[1:-1], face_splits[1:-1], face_splits[2:], strict=True):
+        faces[first:last] += offset.to(faces.device)
     return ends, faces, vertex_splits, face_splits
 
 
@@ -135,9 +140,11 @@ def _where_cut(v_a: Tensor, v_b: Tensor, level: Tensor, guard: float) -> Tensor:
     return t - (1 - t) * slope * (v_a - a) - t * slope * (v_b - b)
 
 
-def _positions(flat: Tensor, padded: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Points of the padded lattice in the cube."""
-    x = torch.div(flat, padded[1] * padded[2], rounding_mode="floor")
-    y = torch.div(flat, padded[2], rounding_mode="floor") % padded[1]
-    index = torch.stack([x, y, flat % padded[2]], -1).to(dtype)
-    return (index - 0.5) / (index.new_tensor(padded) - 2) - 0.5
+def _positions(ends: Tensor, t: Tensor, padded: torch.Size) -> Tensor:
+    """``(V, 3)`` in the cube: the parts ``t`` of the way between two neighbours of the padded lattice."""
+    first, step = ends[:, 0], ends[:, 1] - ends[:, 0]
+    row = first.div(padded[2], rounding_mode="floor")
+    x = row.div(padded[1], rounding_mode="floor")
+    place = torch.stack([x, row - x * padded[1], first - row * padded[2]], -1).to(t.dtype)
+    along = step.unsqueeze(1) == step.new_tensor([padded[1] * padded[2], padded[2], 1])
+    return (place - 0.5 + along * t.unsqueeze(1)) / (t.new_tensor(padded) - 2) - 0.5

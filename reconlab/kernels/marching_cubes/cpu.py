@@ -1,4 +1,4 @@
-"""Marching cubes' topology on the CPU: one sweep over the lattice, two planes of vertex names in memory."""
+"""Marching cubes' topology on the CPU: one sweep over the lattice's cells, two planes of vertex names in memory."""
 
 from __future__ import annotations
 
@@ -11,80 +11,85 @@ from reconlab.kernels.marching_cubes.table import EDGES, tables
 _CORNER = np.array([[c & 1, c >> 1 & 1, c >> 2] for c, _ in EDGES], np.int64)
 
 
-@njit("uint8(uint8[:,:,::1], int64, int64, int64)", nogil=True, cache=True, inline="always")
-def _case(inside, i, j, k):
-    """Case of the cube whose lowest corner is (i, j, k)."""
-    return (
-        inside[i, j, k]
-        | inside[i + 1, j, k] << 1
-        | inside[i, j + 1, k] << 2
-        | inside[i + 1, j + 1, k] << 3
-        | inside[i, j, k + 1] << 4
-        | inside[i + 1, j, k + 1] << 5
-        | inside[i, j + 1, k + 1] << 6
-        | inside[i + 1, j + 1, k + 1] << 7
-    )
+@njit("void(uint8[:,:,::1], int64, int64, uint8[::1])", nogil=True, cache=True, inline="always")
+def _columns(inside, i, j, out):
+    """Bit per corner of the square (i, j) to (i + 1, j + 1) at each k: half of the case of a cell."""
+    for k in range(out.shape[0]):
+        out[k] = inside[i, j, k] | inside[i + 1, j, k] << 1 | inside[i, j + 1, k] << 2 | inside[i + 1, j + 1, k] << 3
 
 
-@njit("UniTuple(int64, 2)(uint8[:,:,::1], int8[::1])", nogil=True, cache=True)
-def count(inside, counts):
-    """How many vertices and faces there are."""
+@njit("int64(uint8[:,:,::1])", nogil=True, cache=True)
+def busy_cells(inside):
+    """How many cells the surface passes."""
     a, b, c = inside.shape
-    vertices = faces = 0
-    for i in range(a):
-        for j in range(b):
-            for k in range(c):
-                here = inside[i, j, k]
-                vertices += i + 1 < a and inside[i + 1, j, k] != here
-                vertices += j + 1 < b and inside[i, j + 1, k] != here
-                vertices += k + 1 < c and inside[i, j, k + 1] != here
-                if i + 1 < a and j + 1 < b and k + 1 < c:
-                    faces += counts[_case(inside, i, j, k)]
-    return vertices, faces
+    column = np.empty(c, np.uint8)
+    found = 0
+    for i in range(a - 1):
+        for j in range(b - 1):
+            _columns(inside, i, j, column)
+            row = 0
+            for k in range(c - 1):
+                row += not ((column[k] == 0 and column[k + 1] == 0) or (column[k] == 15 and column[k + 1] == 15))
+            found += row
+    return found
 
 
 @njit(
-    "void(uint8[:,:,::1], int8[:,:,::1], int8[::1], int64[:,::1], int64[:,::1], int64[:,::1])", nogil=True, cache=True
-)
+    "UniTuple(int64, 2)(uint8[:,:,::1], int8[:,:,::1], int8[::1], int64[:,::1], int64[:,::1], int64[:,::1])",
+    nogil=True, cache=True,
+)  # fmt: skip
 def sweep(inside, triangles, counts, corner, ends, faces):
-    """Write the vertices' ends and the faces, in the reference's order."""
+    """Write the vertices' ends and the faces, in the reference's order; returns how many there are of both."""
     a, b, c = inside.shape
     name = np.empty((2, b, c, 3), np.int64)  # of the vertices on the edges that leave a plane's points
-    vertex = face = 0
+    cells = np.empty((2, (b - 1) * (c - 1)), np.int64)  # the busy ones of a plane: place in it, case
+    cases = np.empty((2, (b - 1) * (c - 1)), np.uint8)
+    column = np.empty(c, np.uint8)
+    vertex = face = before = 0
     for i in range(a):
-        for j in range(b):
-            for k in range(c):
-                here, point = inside[i, j, k], (i * b + j) * c + k
-                if i + 1 < a and inside[i + 1, j, k] != here:
-                    name[i % 2, j, k, 0] = vertex
+        now, past = i % 2, (i + 1) % 2
+        busy = 0
+        for j in range(b - 1 if i + 1 < a else 0):
+            _columns(inside, i, j, column)
+            for k in range(c - 1):
+                case = column[k] | column[k + 1] << 4
+                if case == 0 or case == 255:
+                    continue
+                cells[now, busy], cases[now, busy] = j * c + k, case
+                busy += 1
+                # The border is outside, so no cut edge leaves the last points of a row, of a plane, of the lattice.
+                here, point = case & 1, (i * b + j) * c + k
+                if case >> 1 & 1 != here:
+                    name[now, j, k, 0] = vertex
                     ends[vertex, 0], ends[vertex, 1] = point, point + b * c
                     vertex += 1
-                if j + 1 < b and inside[i, j + 1, k] != here:
-                    name[i % 2, j, k, 1] = vertex
+                if case >> 2 & 1 != here:
+                    name[now, j, k, 1] = vertex
                     ends[vertex, 0], ends[vertex, 1] = point, point + c
                     vertex += 1
-                if k + 1 < c and inside[i, j, k + 1] != here:
-                    name[i % 2, j, k, 2] = vertex
+                if case >> 4 & 1 != here:
+                    name[now, j, k, 2] = vertex
                     ends[vertex, 0], ends[vertex, 1] = point, point + 1
                     vertex += 1
-        if i == 0:
-            continue
-        for j in range(b - 1):
-            for k in range(c - 1):
-                case = _case(inside, i - 1, j, k)
-                for t in range(counts[case]):
-                    for v in range(3):
-                        e = triangles[case, t, v]
-                        at = corner[e]
-                        faces[face, v] = name[(i - 1 + at[0]) % 2, j + at[1], k + at[2], e // 4]
-                    face += 1
+        for n in range(before):  # the cells of the plane before lie between its points and this one's
+            j, k = divmod(cells[past, n], c)
+            case = cases[past, n]
+            for t in range(counts[case]):
+                for v in range(3):
+                    e = triangles[case, t, v]
+                    plane = past if corner[e, 0] == 0 else now
+                    faces[face, v] = name[plane, j + corner[e, 1], k + corner[e, 2], e // 4]
+                face += 1
+        before = busy
+    return vertex, face
 
 
 def extract(inside: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As the reference, of a lattice of 0 and 1."""
+    """As the reference, of a lattice of 0 and 1 whose border is 0."""
     triangles, counts = tables()
-    vertices, faces = count(inside, counts)
-    ends, corners = np.empty((vertices, 2), np.int64), np.empty((faces, 3), np.int64)
-    if faces:
-        sweep(inside, triangles, counts, _CORNER, ends, corners)
-    return ends, corners
+    busy = busy_cells(inside)
+    ends, faces = np.empty((3 * busy, 2), np.int64), np.empty((int(counts.max()) * busy, 3), np.int64)
+    if not busy:
+        return ends, faces
+    found = sweep(inside, triangles, counts, _CORNER, ends, faces)
+    return ends[: found[0]], faces[: found[1]]  # views: what was not written was never memory

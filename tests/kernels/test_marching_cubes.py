@@ -242,6 +242,14 @@ def test_empty_full_single_and_broken_grids() -> None:
     assert bool(values.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize("shape", [(0, 3, 3, 3), (2, 0, 3, 3), (0, 0, 3, 3)])
+def test_no_grids_and_grids_without_cells(backend, shape) -> None:
+    surface = marching_cubes(torch.zeros(shape), backend=backend)
+    assert (surface.vertices.shape, surface.faces.shape) == ((0, 3), (0, 3))
+    assert surface.vertex_splits.tolist() == surface.face_splits.tolist() == [0] * (shape[0] + 1)
+
+
 def test_levels_and_outside_by_grid() -> None:
     grid = (0.5 - cells(16).norm(dim=-1)).expand(2, -1, -1, -1)
     surface = marching_cubes(grid, torch.tensor([0.1, 0.3]), torch.tensor([-1.0, 0.0]))

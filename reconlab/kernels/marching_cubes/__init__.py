@@ -76,8 +76,7 @@ def marching_cubes(
     if backend == "cpu" and values.device.type != "cpu":
         raise ReconlabError("marching_cubes(backend='cpu') takes tensors on the CPU.")
     values = values.to(torch.promote_types(values.dtype, torch.float32))
-    batch, shape = values.shape[0], values.shape[1:]
-    fixed = values.detach().reshape(batch, -1)
+    fixed = values.detach().flatten(1)
     levels = _per_grid(level, values, "level")
     least, most = (fixed.amin(1), fixed.amax(1)) if fixed.shape[1] else (levels, levels)  # NaN if a value is
     if outside is None:
@@ -87,13 +86,13 @@ def marching_cubes(
     if not bool((beyond < levels).all()):
         raise ReconlabError("marching_cubes() takes an outside value below the level, else the surface is open.")
 
-    padded = beyond.reshape(-1, 1, 1, 1).repeat(1, *(n + 2 for n in shape))
+    padded = beyond.reshape(-1, 1, 1, 1).repeat(1, *(n + 2 for n in values.shape[1:]))
     padded[:, 1:-1, 1:-1, 1:-1] = values
     reached = torch.where(least.isfinite() & most.isfinite(), levels, torch.nan)  # nothing is as high as NaN
     inside = padded.detach() >= reached.reshape(-1, 1, 1, 1)
     ends, faces, vertex_splits, face_splits = _topology(inside, backend)
     which = torch.repeat_interleave(vertex_splits.diff().to(values.device), output_size=len(ends))
-    v_a, v_b = (padded.reshape(-1)[x + which * padded[0].numel()] for x in ends.unbind(1))
+    v_a, v_b = (padded.reshape(-1)[x + which * padded.shape[1:].numel()] for x in ends.unbind(1))
     t = _where_cut(v_a, v_b, levels[which], guard)
     return Surface(_positions(ends, t, padded.shape[1:]), faces, vertex_splits, face_splits)
 

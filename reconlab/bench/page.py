@@ -123,7 +123,8 @@ def _how_to_read(bench: dict[str, Any]) -> list[str]:
         "Ratios of time, the first column being 1: more is slower than it. All contestants of a row run in turns in "
         "one process, and a ratio is taken of each round: the median, in brackets the quartiles. Before anything is "
         "timed their answers are compared; the last column is the largest difference (root mean square over that of "
-        "the answer) of the row. Ratios carry over to other machines better than the times do.",
+        "the answer) of the row, and whose it is where it exceeds a thousandth. Ratios "
+        "carry over to other machines better than the times do.",
         "",
     ]
 
@@ -155,8 +156,11 @@ def _cells(case: dict[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def _apart(case: dict[str, Any]) -> str:
-    values = [c["difference"] for c in case["contestants"] if c["difference"] is not None]
-    return "–" if not values else "0" if max(values) == 0 else f"{max(values):.0e}"
+    apart = [(c["difference"], c["name"]) for c in case["contestants"] if c["difference"] is not None]
+    if not apart:
+        return "–"
+    most, whose = max(apart)
+    return "0" if most == 0 else f"{most:.0e}" + (f" ({whose})" if most > 1e-3 and len(apart) > 1 else "")
 
 
 def _on_gpus(bench: dict[str, Any], gpus: Sequence[Gpu]) -> list[str]:

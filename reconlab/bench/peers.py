@@ -74,26 +74,24 @@ def version(name: str) -> str | None:
         return str(getattr(importlib.import_module(PEERS[name].module), "__version__", "")) or None
 
 
-def pytorch3d_soft(
-    xyz: Tensor, splits: list[int], grey: Tensor | None, size: int, faces_per_pixel: int = 25
-) -> Tensor:
-    """The soft image by PyTorch3D's rasteriser and its sigmoid or softmax blending."""
+def pytorch3d_soft(xyz: Tensor, splits: list[int], grey: Tensor | None, size: int, faces_per_pixel: int) -> Tensor:
+    """The soft image by PyTorch3D's rasteriser and its sigmoid or softmax blending.
+
+    Depths are left linear on the screen: with ``perspective_correct`` its gradient by the corners came out a
+    thousand times too long, by differences of its own images, beyond the faces' outlines.
+    """
     from pytorch3d.renderer.blending import BlendParams, sigmoid_alpha_blend, softmax_rgb_blend
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
     from pytorch3d.renderer.mesh.rasterizer import Fragments
-    from pytorch3d.structures import Meshes
 
-    views, count = len(splits) - 1, splits[1]
-    triangles = torch.arange(3 * count, device=xyz.device).view(1, count, 3).expand(views, -1, -1)
-    # PyTorch3D's x points left and its y up.
-    corners = xyz.view(views, 3 * count, 3) * xyz.new_tensor([-1.0, -1.0, 1.0])
     fragments = Fragments(
         *rasterize_meshes(
-            Meshes(corners, triangles),
+            _pytorch3d_meshes(xyz, splits),
             size,
             blur_radius=11.5e-4,
             faces_per_pixel=faces_per_pixel,
             perspective_correct=False,
+            clip_barycentric_coords=True,
         )
     )
     blend = BlendParams(sigma=1e-4, gamma=1e-3, background_color=(0.0, 0.0, 0.0))
@@ -101,8 +99,34 @@ def pytorch3d_soft(
     if grey is None:
         return sigmoid_alpha_blend(colours, fragments, blend)[..., 3]
     value = (grey[fragments.pix_to_face.clamp(min=0)] * fragments.bary_coords).sum(-1, keepdim=True)
-    blended = softmax_rgb_blend(value * colours, fragments, blend)
+    blended = softmax_rgb_blend(value * colours, fragments, blend, 0.1, 100.0)
     return blended[..., 0] * blended[..., 3]
+
+
+def _pytorch3d_meshes(xyz: Tensor, splits: list[int]) -> Any:
+    """Screen faces, equally many a view, as PyTorch3D's rasteriser takes them: its x points left and its y up."""
+    from pytorch3d.structures import Meshes
+
+    views, count = len(splits) - 1, splits[1]
+    triangles = torch.arange(3 * count, device=xyz.device).view(1, count, 3).expand(views, -1, -1)
+    return Meshes(xyz.view(views, 3 * count, 3) * xyz.new_tensor([-1.0, -1.0, 1.0]), triangles)
+
+
+def pytorch3d_depth(xyz: Tensor, splits: list[int], size: int) -> Tensor:
+    """``(M, size, size)`` depth of the nearest face, 0 without one."""
+    from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
+
+    faces, depth = rasterize_meshes(_pytorch3d_meshes(xyz, splits), size, 0.0, 1, perspective_correct=True)[:2]
+    return torch.where(faces >= 0, depth, 0.0)[..., 0]
+
+
+def pytorch3d_marching(fields: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Vertices, in cells, and faces of the surfaces where ``(B, X, Y, Z)`` fields are 0, closed at the border."""
+    from pytorch3d.ops.marching_cubes import marching_cubes
+
+    padded = torch.nn.functional.pad(fields, (1, 1, 1, 1, 1, 1), value=-1.0)
+    vertices, faces = marching_cubes(padded, 0.0, return_local_coords=False)
+    return vertices, faces
 
 
 def pytorch3d_nearest(source: Tensor, target: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ Function = Callable[[], Any]
 
 LONG_ENOUGH = 0.05
 """Seconds; what takes less is called several times within one measurement."""
+WARMED = 0.5
+"""Seconds; what takes less is called once untimed before each measurement, and what takes more warms itself."""
 MOST_CALLS = 50
 LEAST_ROUNDS = 2
 
@@ -92,9 +94,9 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Time every function once a round, in their order, round after round.
 
-    A function is called once untimed (it may have to compile) and once to learn how long it takes; a short one is
-    then called several times per measurement, after one call that is not timed: the function before it may have
-    emptied the caches.
+    A function is called once untimed (it may have to compile) and once or twice to learn how long it takes; a short
+    one is then called several times per measurement, after one call that is not timed: the function before it may
+    have emptied the caches, and half a minute of it makes the next call of another seventeen times slower.
 
     Args:
         functions: What to time.
@@ -107,19 +109,22 @@ def interleave(
         Seconds per call of each function, one number per round.
     """
     calls: dict[str, int] = {}
+    once: dict[str, float] = {}
     cost = 0.0
     for name, function in functions.items():
         if not warm:
             function()
-        once = clock(function, 1)
-        calls[name] = calls_for(once)
-        cost += once * (calls[name] + (calls[name] > 1))
+        once[name] = clock(function, 1)
+        if once[name] < WARMED:
+            once[name] = min(once[name], clock(function, 1))
+        calls[name] = calls_for(once[name])
+        cost += once[name] * (calls[name] + (once[name] < WARMED))
     if cost > 0 and math.isfinite(budget):
         rounds = min(rounds, max(LEAST_ROUNDS, int(budget / cost)))
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
-            if calls[name] > 1:
+            if once[name] < WARMED:
                 function()
             times[name].append(clock(function, calls[name]))
     return times

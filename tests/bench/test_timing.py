@@ -42,14 +42,19 @@ def test_short_functions_are_called_several_times_after_an_untimed_one():
     bench = Bench(short=forever(0.02), long=forever(1.0))
     times = interleave(bench.functions, 2, bench.clock)
     a_round = ["short"] * (1 + 3) + ["long"]  # 0.05 s hold three calls
-    assert bench.calls == ["short"] * 2 + ["long"] * 2 + a_round * 2
+    assert bench.calls == ["short"] * 3 + ["long"] * 2 + a_round * 2
     assert times["short"] == pytest.approx([0.02, 0.02])
 
 
 def test_the_untimed_call_is_not_timed():
-    # warm-up 9 s, the estimate 0.025 s: two calls a measurement after one that is dear (caches are cold)
-    bench = Bench(a=iter([9.0, 0.025, 5.0, 0.03, 0.03, 5.0, 0.05, 0.05]))
+    # warm-up 9 s, estimates 0.4 s (cold) and 0.025 s: two calls a measurement after one that is dear
+    bench = Bench(a=iter([9.0, 0.4, 0.025, 5.0, 0.03, 0.03, 5.0, 0.05, 0.05]))
     assert interleave(bench.functions, 2, bench.clock) == {"a": pytest.approx([0.03, 0.05])}
+
+
+def test_a_call_after_long_ones_is_warmed_even_if_one_is_enough():
+    bench = Bench(a=iter([9.0, 0.08, 0.06, 2.0, 0.06, 2.0, 0.07]), b=forever(30.0))
+    assert interleave(bench.functions, 2, bench.clock)["a"] == pytest.approx([0.06, 0.07])
 
 
 def test_warm_functions_are_not_warmed_again():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,24 @@ def _intro(bench: dict[str, Any]) -> list[str]:
         "",
         "<!-- Made by `reconlab bench`; edits are lost. -->",
         "",
-        f"Made by `{bench['command'] or 'reconlab bench --out DIR'}` in {_minutes(seconds)}. `reconlab bench --list` "
+        f"Made by {_commands(bench)} in {_minutes(seconds)}. `reconlab bench --list` "
         "names what is measured, `--only NAMES` measures some of it, `--from bench.json --page FILE` makes the page "
         "anew. A peer takes part with `--peer NAME` where it is installed "
         f"({_peers(bench)}). The scripts in `benchmarks/` ask one question each more deeply; the pages that cite "
         "their figures name them.",
         "",
     ]
+
+
+def _records(bench: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*bench["cases"], *bench["growth"], *filter(None, [bench["workers"]])]
+
+
+def _commands(bench: dict[str, Any]) -> str:
+    """The command of the most measurements first: a part may have been measured again by another."""
+    last = bench["command"] or "reconlab bench --out DIR"
+    count = Counter(record.get("command") or last for record in _records(bench))
+    return ", and parts by ".join(f"`{command}`" for command, _ in count.most_common()) or f"`{last}`"
 
 
 def _minutes(seconds: float) -> str:
@@ -93,7 +105,7 @@ def _peers(bench: dict[str, Any]) -> str:
 
 def _machine(bench: dict[str, Any]) -> list[str]:
     machine = bench["machine"]
-    commits = {r.get("commit") for r in (*bench["cases"], *bench["growth"], *filter(None, [bench["workers"]]))}
+    commits = {record.get("commit") for record in _records(bench)}
     others = sorted({_commit(c) for c in commits - {bench["commit"]}})
     commit = _commit(bench["commit"]) + (f"; parts at {', '.join(others)}" if others else "")
     load = " to ".join(f"{x:.1f}" for x in (machine.get("load"), machine.get("load_after")) if x is not None)

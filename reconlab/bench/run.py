@@ -39,7 +39,7 @@ def run(
     """Measure what is chosen and not there yet; write ``bench.json`` of all that is there, chosen now or before.
 
     A record belongs to the machine, the libraries and the settings that it was measured with; those of others are
-    measured again when chosen, and left out when not. One of another commit is kept, and says so.
+    measured again when chosen, and left out when not. One of another commit or command is kept, and says so.
 
     Args:
         out: The folder.
@@ -66,7 +66,7 @@ def run(
     settings |= {"processor": machine["processor"], "accelerator": machine["accelerator"]}
     settings |= {"versions": whole["versions"]}
     head = {"schema": SCHEMA, "command": command, **whole, "clock": clock.name, **settings}
-    parts = _Parts(out / PARTS, settings, whole["commit"])
+    parts = _Parts(out / PARTS, settings, {"commit": whole["commit"], "command": command})
     jobs = list(_jobs(choice, setting, rounds, clock))
     keys = [key for key, _, _ in jobs]
     ready = {} if fresh else parts.read(keys)
@@ -151,8 +151,8 @@ def _sorted(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
 class _Parts:
     """Finished records, a file each, with the settings that they belong to."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], commit: str | None) -> None:
-        self.folder, self.settings, self.commit = folder, json.loads(json.dumps(settings)), commit
+    def __init__(self, folder: Path, settings: dict[str, Any], origin: dict[str, str | None]) -> None:
+        self.folder, self.settings, self.origin = folder, json.loads(json.dumps(settings)), origin
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -179,5 +179,5 @@ class _Parts:
         return found
 
     def write(self, key: str, record: dict[str, Any]) -> None:
-        content = {"settings": self.settings, "record": {**record, "commit": self.commit}}
+        content = {"settings": self.settings, "record": {**record, **self.origin}}
         write_atomic(self.path(key), json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -129,6 +129,19 @@ def test_numbers_land_in_their_cells(bench):
     assert "`reconlab bench --out D` in 5 min" in text
 
 
+def test_parts_of_another_command_are_named(bench):
+    bench["cases"][0]["command"] = "reconlab bench --out D --only splat"
+    assert "`reconlab bench --out D`, and parts by `reconlab bench --out D --only splat` in 5 min" in page(bench)
+
+
+def test_whose_answer_is_apart(bench):
+    contestants = bench["cases"][0]["contestants"]
+    contestants[1]["difference"] = 0.25
+    assert cells(page(bench), "32 x 2500")[-1] == "2e-01", "there is one other"
+    contestants.append({**contestants[1], "name": "Open3D", "difference": 0.5})
+    assert cells(page(bench), "32 x 2500")[-1] == "5e-01 (Open3D)"
+
+
 def test_the_machine(bench):
     text = page(bench)
     assert cells(text, "processor")[1] == "Abacus, 2 cores"

@@ -92,8 +92,8 @@ def test_a_second_call_measures_what_is_missing(catalogue, tmp_path):
 def test_what_was_not_chosen_now_stays(catalogue, tmp_path):
     measure(catalogue, tmp_path)
     some = Choice(catalogue.choice.cases[:1], (), False)
-    content = measure(catalogue, tmp_path, choice=some, fresh=True)
-    assert len(content["cases"]) == 2
+    content = measure(catalogue, tmp_path, choice=some, fresh=True, command="again")
+    assert [case["command"] for case in content["cases"]] == ["again", ""], "each says by which command"
     assert len(content["growth"]) == 1
 
 

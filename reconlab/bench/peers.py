@@ -78,7 +78,7 @@ def pytorch3d_soft(xyz: Tensor, splits: list[int], grey: Tensor | None, size: in
     """The soft image by PyTorch3D's rasteriser and its sigmoid or softmax blending.
 
     Depths are left linear on the screen: with ``perspective_correct`` its gradient by the corners came out a
-    thousand times too long, by differences of its own images, beyond the faces' outlines.
+    thousand times longer than the differences of its own images are.
     """
     from pytorch3d.renderer.blending import BlendParams, sigmoid_alpha_blend, softmax_rgb_blend
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes

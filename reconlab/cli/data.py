@@ -95,6 +95,9 @@ def main(argv: Sequence[str]) -> int:
     cache.add_argument("--splits", nargs="+", choices=("train", "val", "test"), default=["train", "val"])
     cache.add_argument("--categories", nargs="+", help="its categories (default: all)")
     cache.add_argument("--resolution", type=int, help="of the voxels, as --data.resolution")
+    cache.add_argument(
+        "--prune", action="store_true", help="remove instead what no run of the dataset as it is reads"
+    )
     options, unknown = parser.parse_known_args(argv)
     if unknown and (options.command != "build" or not all(w.startswith(("--slurm.", "--ray.")) for w in unknown)):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -267,9 +270,24 @@ def _check(root: Path) -> int:
     return 0
 
 
+def _prune(options: argparse.Namespace) -> int:
+    from reconlab.datasets.datamodule import ReconstructionData
+    from reconlab.datasets.decode import prune
+
+    data = ReconstructionData(options.root)
+    data.setup()
+    removed = prune(data.root, data.items, None if options.out in (None, "auto") else Path(options.out))
+    for path, size in removed:
+        print(f"{path}: removed, {size / 1e6:.1f} MB.")
+    print(f"{len(removed)} files removed, {sum(size for _, size in removed) / 1e6:.1f} MB.")
+    return 0
+
+
 def _cache(options: argparse.Namespace) -> int:
     from reconlab.datasets.datamodule import ReconstructionData
 
+    if options.prune:
+        return _prune(options)
     data = ReconstructionData(
         options.root,
         categories=options.categories,

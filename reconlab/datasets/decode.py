@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +75,7 @@ def decode(
     Raises:
         ReconlabError: A file of the dataset cannot be read; ``folder`` was given and cannot be written, or is full.
     """
-    place = root / FOLDER if folder is None else folder / f"{root.name}-{_digest(str(root.resolve()))[:12]}"
+    place = _place(root, folder)
     jobs = _jobs(items, split, kinds, place)
     try:
         if _unusable(jobs):
@@ -88,6 +88,50 @@ def decode(
             _tell(f"{root}: no decoded cache, since {place} cannot be written ({reason}).")
         return None
     return Decoded({(j.items[0].category, j.kind): (j.path, j.fingerprint) for j in jobs})
+
+
+def prune(root: Path, items: Mapping[str, Sequence[Item]], folder: Path | None) -> list[tuple[Path, int]]:
+    """Remove what no run of the dataset as it is reads.
+
+    Those are files made of other lists or contents, damaged ones, and what killed processes left half-made. A run
+    that has not opened a file yet ends with a sentence if it is removed.
+
+    Args:
+        root: The dataset.
+        items: The shapes of every split, of all categories.
+        folder: As :func:`decode` has it.
+
+    Returns:
+        What was removed, and its bytes.
+
+    Raises:
+        ReconlabError: There is no cache, or it cannot be changed.
+    """
+    place = _place(root, folder)
+    if not place.is_dir():
+        raise ReconlabError(f"There is no decoded cache {place}.")
+    removed = []
+    try:
+        with _locked(place, partial(_tell, f"Waiting for another process that makes {place}.")) as sure:
+            half_made = place.glob(".*.tmp") if sure else ()
+            for path in [*sorted(half_made), *(p for p in sorted(place.glob(f"*{SUFFIX}")) if not _in_use(p, items))]:
+                removed.append((path, path.stat().st_size))
+                path.unlink()
+    except OSError as error:
+        raise ReconlabError(f"The decoded cache {place} cannot be changed ({error.strerror or error}).") from error
+    return removed
+
+
+def _in_use(path: Path, items: Mapping[str, Sequence[Item]]) -> bool:
+    category, split, kind = path.name.removesuffix(SUFFIX).rsplit(".", 2) if path.name.count(".") > 2 else ("",) * 3
+    own = [item for item in items.get(split, ()) if item.category == category]
+    if not own or kind.partition("-")[0] not in KINDS:
+        return False
+    return not _unusable(_jobs(own, split, [kind], path.parent))
+
+
+def _place(root: Path, folder: Path | None) -> Path:
+    return root / FOLDER if folder is None else folder / f"{root.name}-{_digest(str(root.resolve()))[:12]}"
 
 
 def _jobs(items: Sequence[Item], split: str, kinds: Sequence[str], place: Path) -> list[_Job]:

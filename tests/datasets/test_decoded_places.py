@@ -185,6 +185,44 @@ def test_the_command_says_where_it_cannot(root: Path) -> None:
         main(["cache", str(root)])
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_pruning_removes_what_no_run_reads(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    cache = str(tmp_path / "cache") if given else "auto"
+    for split in ("train", "val"):
+        data_of(root, cache=cache).dataset(split)
+    data_of(root, ("voxels",), cache=cache, resolution=16).dataset("train")
+    place = next((tmp_path / "cache").iterdir()) if given else root / ".decoded"
+    before = {path.name for path in place.glob("*.decoded")}
+    assert main(["cache", str(root), "--prune", "--out", cache]) == 0
+    assert capsys.readouterr().out == "0 files removed, 0.0 MB.\n"
+    category = data_of(root).items["train"][0].category
+    listed = root / category / "train.lst"
+    listed.write_text("\n".join(listed.read_text().split()[:-1]) + "\n")  # its shards are of another list now
+    whole = (place / f"{category}.val.mesh.decoded").read_bytes()
+    (place / f"{category}.val.mesh.decoded").write_bytes(whole[:-9])
+    (place / "gone.train.mesh.decoded").write_bytes(whole)
+    (place / "odd.decoded").write_bytes(b"x")
+    (place / f".{category}.val.mesh.decoded.host.1.tmp").write_bytes(b"half")
+    (place / "mine.txt").write_text("not ours")
+    assert main(["cache", str(root), "--prune", "--out", cache]) == 0
+    said = capsys.readouterr().out
+    lost = {name for name in before if name.startswith(f"{category}.train.")} | {f"{category}.val.mesh.decoded"}
+    assert {path.name for path in place.glob("*.decoded")} == before - lost
+    assert not list(place.glob(".*.tmp"))
+    assert (place / "mine.txt").is_file()
+    assert f"{place / 'odd.decoded'}: removed, 0.0 MB." in said
+    assert f"{len(lost) + 3} files removed, " in said
+    kept = {item.category for item in data_of(root).items["val"]} - {category}
+    assert all((place / f"{other}.val.mesh.decoded").is_file() for other in kept), "the rest is read as it was"
+
+
+def test_pruning_where_there_is_nothing(root: Path) -> None:
+    with pytest.raises(ReconlabError, match=r"There is no decoded cache .*\.decoded"):
+        main(["cache", str(root), "--prune"])
+
+
 def test_shards_keep_any_array(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     parts = [

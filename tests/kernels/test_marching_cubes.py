@@ -242,6 +242,13 @@ def test_empty_full_single_and_broken_grids() -> None:
     assert bool(values.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_is_returned_holds_no_more_memory_than_its_numbers(count) -> None:
+    surface = marching_cubes(torus(12).expand(count, -1, -1, -1))
+    for part in surface:
+        assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
+
+
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
 @pytest.mark.parametrize("shape", [(0, 3, 3, 3), (2, 0, 3, 3), (0, 0, 3, 3)])
 def test_no_grids_and_grids_without_cells(backend, shape) -> None:

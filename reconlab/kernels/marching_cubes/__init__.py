@@ -121,7 +121,8 @@ def _topology(inside: Tensor, backend: str) -> tuple[Tensor, Tensor, Tensor, Ten
     vertex_splits = torch.tensor([0] + [len(e) for e, _ in found]).cumsum(0)
     face_splits = torch.tensor([0] + [len(f) for _, f in found]).cumsum(0)
     if len(found) == 1:
-        return *found[0], vertex_splits, face_splits
+        # A copy: the kernel's array is part of a larger one, which would be stored and sent with it.
+        return found[0][0], found[0][1].clone(), vertex_splits, face_splits
     none = torch.zeros(0, 3, dtype=torch.int64, device=inside.device)
     ends = torch.cat([none[:, :2], *(e for e, _ in found)])
     faces = torch.cat([none, *(f for _, f in found)])

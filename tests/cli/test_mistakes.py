@@ -191,6 +191,8 @@ def start(arguments: list[str]) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # A shell starts what it puts in the background with Ctrl-C ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -209,11 +209,10 @@ OPERATORS: tuple[Operator, ...] = (
         "Soft rasterisation, forward",
         "Views of an ellipsoid under SoftRas' formulas, every face within reach of a pixel; fewer views at the "
         "larger sizes, where the reference is slow: it is the ratio that counts. PyTorch3D keeps a fixed number "
-        "of faces a pixel: here 50, with 5120 faces 100, the least of 25, 50 and 100 that keeps all that matter "
-        "(with 25 the silhouette's gradient is off by a third and more). It drops faces of less than 1e-8 on the "
-        "screen, one of which is in sight at 1280 faces and 25 views. On the CPU it asks every pixel about every "
-        "face; its tiles are for CUDA. Shaded it has another formula: depths linear on the screen, and so another"
-        " gradient.",
+        "of faces a pixel: here 50, with 5120 faces 100, enough for its silhouettes to agree. It drops faces of "
+        "less than 1e-8 on the screen, one of which is in sight at 1280 faces and 25 views. On the CPU it asks "
+        "every pixel about every face; its tiles are for CUDA. Shaded it has another formula: depths linear on "
+        "the screen, and so another gradient.",
         _soft_cases(back=False),
     ),
     Operator(

@@ -77,8 +77,8 @@ def version(name: str) -> str | None:
 def pytorch3d_soft(xyz: Tensor, splits: list[int], grey: Tensor | None, size: int, faces_per_pixel: int) -> Tensor:
     """The soft image by PyTorch3D's rasteriser and its sigmoid or softmax blending.
 
-    Depths are left linear on the screen: with ``perspective_correct`` its gradient by the corners came out a
-    thousand times longer than the differences of its own images are.
+    Depths are left linear on the screen: with ``perspective_correct`` its gradient by the corners is far from the
+    differences of its own images, beyond the faces' outlines.
     """
     from pytorch3d.renderer.blending import BlendParams, sigmoid_alpha_blend, softmax_rgb_blend
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes

@@ -96,7 +96,7 @@ def interleave(
 
     A function is called once untimed (it may have to compile) and once or twice to learn how long it takes; a short
     one is then called several times per measurement, after one call that is not timed: the function before it may
-    have emptied the caches, and half a minute of it makes the next call of another seventeen times slower.
+    have emptied the caches, and a long one leaves even more that has to be fetched again.
 
     Args:
         functions: What to time.

@@ -89,14 +89,15 @@ def main(argv: Sequence[str]) -> int:
     cache.add_argument(
         "--needs",
         nargs="+",
-        default=["images", "views", "surface"],
         help="what runs will read (images views surface)",
     )
-    cache.add_argument("--splits", nargs="+", choices=("train", "val", "test"), default=["train", "val"])
+    cache.add_argument("--splits", nargs="+", choices=("train", "val", "test"), help="(train val)")
     cache.add_argument("--categories", nargs="+", help="its categories (default: all)")
     cache.add_argument("--resolution", type=int, help="of the voxels, as --data.resolution")
     cache.add_argument(
-        "--prune", action="store_true", help="remove instead what no run of the dataset as it is reads"
+        "--prune",
+        action="store_true",
+        help="remove instead what no run of the dataset as it is reads; with --out alone",
     )
     options, unknown = parser.parse_known_args(argv)
     if unknown and (options.command != "build" or not all(w.startswith(("--slurm.", "--ray.")) for w in unknown)):
@@ -274,6 +275,9 @@ def _prune(options: argparse.Namespace) -> int:
     from reconlab.datasets.datamodule import ReconstructionData
     from reconlab.datasets.decode import prune
 
+    for name in ("needs", "splits", "categories", "resolution"):
+        if getattr(options, name) is not None:
+            raise ReconlabError(f"--prune looks at the whole cache: leave --{name} out.")
     data = ReconstructionData(options.root)
     data.setup()
     removed = prune(data.root, data.items, None if options.out in (None, "auto") else Path(options.out))
@@ -288,15 +292,16 @@ def _cache(options: argparse.Namespace) -> int:
 
     if options.prune:
         return _prune(options)
+    splits = options.splits or ["train", "val"]
     data = ReconstructionData(
         options.root,
         categories=options.categories,
         resolution=options.resolution,
         cache="auto" if options.out is None else options.out,
     )
-    data.require(options.needs, "reconlab data cache", options.splits)
+    data.require(options.needs or ["images", "views", "surface"], "reconlab data cache", splits)
     data.setup()
-    for split in options.splits:
+    for split in splits:
         decoded = data.dataset(split).decoded
         if decoded is None:
             raise ReconlabError(f"There is no decoded cache of {options.root} (said above): give --out a folder.")

@@ -123,11 +123,13 @@ def prune(root: Path, items: Mapping[str, Sequence[Item]], folder: Path | None) 
 
 
 def _in_use(path: Path, items: Mapping[str, Sequence[Item]]) -> bool:
-    category, split, kind = path.name.removesuffix(SUFFIX).rsplit(".", 2) if path.name.count(".") > 2 else ("",) * 3
-    own = [item for item in items.get(split, ()) if item.category == category]
-    if not own or kind.partition("-")[0] not in KINDS:
+    parts = path.name.removesuffix(SUFFIX).rsplit(".", 2)
+    if len(parts) < 3:
         return False
-    return not _unusable(_jobs(own, split, [kind], path.parent))
+    category, split, kind = parts
+    own = [item for item in items.get(split, ()) if item.category == category]
+    known = kind.partition("-")[0] in KINDS
+    return known and bool(own) and not _unusable(_jobs(own, split, [kind], path.parent))
 
 
 def _place(root: Path, folder: Path | None) -> Path:

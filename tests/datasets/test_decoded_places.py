@@ -221,6 +221,8 @@ def test_pruning_removes_what_no_run_reads(
 def test_pruning_where_there_is_nothing(root: Path) -> None:
     with pytest.raises(ReconlabError, match=r"There is no decoded cache .*\.decoded"):
         main(["cache", str(root), "--prune"])
+    with pytest.raises(ReconlabError, match="--prune looks at the whole cache: leave --categories out"):
+        main(["cache", str(root), "--prune", "--categories", "chair"])
 
 
 def test_shards_keep_any_array(tmp_path: Path) -> None:

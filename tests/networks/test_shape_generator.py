@@ -243,7 +243,7 @@ def test_it_learns_two_shapes(renderer: str) -> None:
         values.append(value.item())
     with torch.no_grad():
         best = loss(batch.mesh, batch)["loss"].item()  # a soft outline costs something against the hard truth
-    # Over seeds and kinds of processors NMR ends at 0.005 ± 0.012, the others below 0.015.
+    # Over six seeds and two kinds of processors NMR ended at 0.005 ± 0.012, the others below 0.015.
     assert values[-1] - best < 0.05 < 0.25 < values[0] - best
     with torch.no_grad():
         assert loss(network.eval().reconstruct(batch), batch)["loss"] - best < 0.05, "view A's mesh in both views"
